@@ -19,18 +19,23 @@ from uqphys.bias import rehearse, rich_enough, summarise, too_simple
 from uqphys.models import Ising
 
 TRUTH, BETA = Ising((4, 4), J=1.0, J2=0.1, K=0.2), 1 / 2.6
-CASES = {"too simple": too_simple, "rich enough": rich_enough}
+CASES = {  # name -> surrogate, and the inverse temperature at which it is trained
+    "too simple": (too_simple, BETA),
+    "rich enough": (rich_enough, 0.8 * BETA),
+    "rich, trained too cold": (rich_enough, BETA),
+}
 
 
 def repetition(case: str, seed: int) -> list:
     "One walk down the road, as plain rows."
-    return rehearse(TRUTH, BETA, CASES[case], seed=seed).assign(case=case).to_dict("records")
+    make_surrogate, training_beta = CASES[case]
+    return rehearse(TRUTH, BETA, make_surrogate, training_beta=training_beta, seed=seed).assign(case=case).to_dict("records")
 
 
 def finish(folder: Path, repetitions: int, workers: int) -> pd.DataFrame:
     "Run what is missing, keep every finished repetition in a file of its own, return all rows."
     folder.mkdir(parents=True, exist_ok=True)
-    file = lambda case, seed: folder / f"{case.replace(' ', '-')}-{seed:06d}.json"
+    file = lambda case, seed: folder / f"{case.replace(',', '').replace(' ', '-')}-{seed:06d}.json"
     wanted = [(case, seed) for case in CASES for seed in range(repetitions)]
     missing = [job for job in wanted if not file(*job).exists()]
     with ProcessPoolExecutor(workers) as pool:

@@ -10,6 +10,7 @@ __all__ = ['DERIVED', 'format_uncertainty', 'Estimate', 'as_obs', 'gamma_error',
 import math
 import warnings
 from dataclasses import dataclass
+from numbers import Real
 from typing import Callable, Mapping
 import numpy as np
 import pandas as pd
@@ -25,6 +26,9 @@ def format_uncertainty(
     error: float,  # its standard error, >= 0
 ) -> str:
     "Value with two digits of its error, as in 0.31498(72); without parentheses if the error is zero or unknown."
+    for name, number in (("value", value), ("error", error)):
+        if not isinstance(number, Real):
+            raise ValueError(f"{name}={number!r}: a real number is needed")
     if not (math.isfinite(value) and math.isfinite(error) and error > 0):
         return f"{value:.6g}"
     exponent = int(f"{error:.1e}".split("e")[1])
@@ -50,10 +54,12 @@ class Estimate:
 # %% ../nbs/11_analysis.ipynb #11-011
 def _check_series(series, name):
     "A (chains, draws) float array; a single chain may come as (draws,)."
+    if not isinstance(name, str) or "|" in name:
+        raise ValueError(f"name={name!r}: text without '|' is needed")
     try:
-        values = np.atleast_2d(np.asarray(series, dtype=np.float64))
+        values = np.atleast_2d(np.asarray(series).astype(np.float64, casting="same_kind"))
     except (TypeError, ValueError):
-        raise ValueError(f"{name}={type(series).__name__}: a series of numbers (chain, draw) is needed") from None
+        raise ValueError(f"{name}={type(series).__name__}: a series of real numbers (chain, draw) is needed") from None
     if values.ndim != 2 or values.shape[0] < 1 or values.shape[1] < 10:
         raise ValueError(f"{name}: shape {np.shape(series)}; (chain, draw) with at least 10 draws per chain is needed")
     if not np.isfinite(values).all():
@@ -170,7 +176,7 @@ def estimates(
             found[name] = gamma_error(linearised(derived, values, beta, n_sites), name)
     return found
 
-# %% ../nbs/11_analysis.ipynb #11-034
+# %% ../nbs/11_analysis.ipynb #11-035
 def diagnostics(
     ensemble: xr.Dataset,  # as sample() returns it; R-hat needs at least two chains
 ) -> pd.DataFrame:  # one row per observable; r_hat, ess_bulk, ess_tail

@@ -68,7 +68,7 @@ class Environments(NamedTuple):
     counts: torch.Tensor  # how often each occurs (n, u), float64
 
     def rows(self, index):
-        "The same for some of the configurations only."
+        "The same for some of the configurations only, those in `index`."
         return Environments(self.values, self.counts[index])
 
 # %% ../nbs/20_architectures.ipynb #20-015
@@ -88,23 +88,23 @@ class SiteSum(torch.nn.Module):
     "A sum over sites of shared features of what each site sees, then a linear head; the base of `LocalEnergyNet`."
 
     def environments(self, x):
-        "The distinct environments of configurations (n, *shape) and how often each occurs."
+        "The distinct environments of configurations x (n, *shape) and how often each occurs."
         return _environments(x, self.config)
 
     def features(self, x):
-        "Features (n, p), float64, of configurations (n, *shape) or of their `Environments`."
+        "Features (n, p), float64, of x: configurations (n, *shape) or their `Environments`."
         x = x if isinstance(x, Environments) else self.environments(x)
         return x.counts @ self.site_features(x.values)
 
     def site_features(self, values):
-        "Features (u, p) of single sites whose descriptors (u, g) are given: constant, descriptors, network."
+        "Features (u, p) of single sites whose descriptors are values (u, g): constant, descriptors, network."
         parts = [torch.ones_like(values[:, :1])]
         parts += [values] if self.config["linear"] else []
         parts += [self.shared(values)] if self.config["hidden"] else []
         return torch.cat(parts, -1)
 
     def forward(self, x):
-        "Outputs (n, d)."
+        "Outputs (n, d) for x: configurations (n, *shape) or their `Environments`."
         return self.head(self.features(x))
 
 # %% ../nbs/20_architectures.ipynb #20-019
@@ -184,9 +184,11 @@ def _build(net, config):
 def pair_network(
     ndim: int = 2,  # dimension of the lattice
     shells: int = 1,  # number of shells whose pairs are summed
+    flip_symmetric: bool = True,  # False: the spins themselves are summed too, for a model with a field
 ) -> LocalEnergyNet:  # features: number of sites, and one pair sum per shell
     "A linear model of pair interactions only: it cannot represent plaquettes, on purpose."
-    return LocalEnergyNet(ndim, hidden=(), shells=shells, plaquettes=False, squares=False, linear=True)
+    options = dict(plaquettes=False, squares=False, linear=True, flip_symmetric=flip_symmetric)
+    return LocalEnergyNet(ndim, hidden=(), shells=shells, **options)
 
 # %% ../nbs/20_architectures.ipynb #20-030
 def pattern_features(

@@ -40,14 +40,15 @@ def last_layer_posterior(
     phi, (n, d) = features / sigma[:, None], targets.shape
     residual = (targets - features @ prior_mean.T) / sigma[:, None]
     L = np.linalg.cholesky(column_covariance)
-    root = np.linalg.cholesky(np.eye(len(L)) + (phi @ L).T @ (phi @ L))
-    factor = np.linalg.solve(root, L.T).T
+    _, s, directions = np.linalg.svd(np.linalg.qr(phi @ L, mode="r"), full_matrices=True)
+    shrink = np.ones(len(L))
+    shrink[: len(s)] = 1 / np.sqrt(1 + s**2)
+    factor = L @ directions.T * shrink
     shift = residual.T @ phi @ factor  # (d, p): (M* - M) = shift Fᵀ
     mean = prior_mean + shift @ factor.T
     rest = (targets - features @ mean.T) / sigma[:, None]
-    departure = np.linalg.solve(L, (mean - prior_mean).T)
-    misfit = rest.T @ rest + departure.T @ departure
-    logdet = 2 * np.log(sigma).sum() + 2 * np.log(np.diag(root)).sum()
+    misfit = rest.T @ rest + (shift * shrink**2) @ shift.T
+    logdet = 2 * np.log(sigma).sum() - 2 * np.log(shrink).sum()
     quadratic = np.trace(np.linalg.solve(row_covariance, misfit))
     evidence = -0.5 * (n * np.linalg.slogdet(row_covariance)[1] + d * logdet + quadratic + n * d * np.log(2 * np.pi))
     return Posterior(mean, factor @ factor.T, factor, misfit, float(evidence))
@@ -107,14 +108,15 @@ def expectation_maximisation(
 ) -> tuple:  # (Posterior, K, V, b, history of the objective)
     "Maximise the evidence over V, K and σ(x); the objective (evidence plus hyper-prior) never falls."
     floor, (n, d) = 1e-14 * (targets.var(0) + 1e-300), targets.shape
-    K, V, sigma, b, step, history = base_covariance, np.diag(targets.var(0) + floor), np.ones(n), None, 0.1, []
+    K, V, sigma, step, history = base_covariance, np.diag(targets.var(0) + floor), np.ones(n), 0.1, []
     b = None if directions is None else np.zeros(directions.shape[1])
+    infer = lambda K, V, sigma: last_layer_posterior(features, targets, prior_mean, K, V, sigma)
     for _ in range(iterations):
-        V = _row_step(last_layer_posterior(features, targets, prior_mean, K, V, sigma).misfit, n, floor)
-        fit = last_layer_posterior(features, targets, prior_mean, K, V, sigma)
+        V = _row_step(infer(K, V, sigma).misfit, n, floor)
         if directions is not None:
+            fit = infer(K, V, sigma)
             b, sigma, step = _sigma_step(fit, (features, targets, prior_mean, K, V, sigma), directions, b, step)
-            fit = last_layer_posterior(features, targets, prior_mean, K, V, sigma)
+        fit = infer(K, V, sigma)
         history.append(fit.evidence + _log_prior(K, base_covariance, column_covariance, strength))
         if len(history) > 1 and history[-1] - history[-2] < tolerance * n:
             break
@@ -175,15 +177,15 @@ class LastLayer:
         self.architecture, self.posterior = architecture, None
 
     def fit(self, x, y, *, progress=True):
-        "Train the features, then infer the last layer; x: spins (n, *shape), y: (n, d). Returns self."
+        "Train the features, then infer the last layer; x: spins (n, *shape), y: (n, d); progress: show a bar."
         return _fit(self, *check_labelled(x, y, minimum=4), progress)
 
     def mean(self, x):
-        "Posterior mean (n, d) at configurations (n, *shape): the cheap part of `predict`."
+        "Posterior mean (n, d) at configurations x (n, *shape): the cheap part of `predict`."
         return _features(self, x) @ self.posterior.mean.T
 
     def predict(self, x):
-        "What the surrogate believes at configurations (n, *shape), as a `Predictive`."
+        "What the surrogate believes at configurations x (n, *shape), as a `Predictive`."
         return _predict(self, x)
 
 # %% ../nbs/31_bnn.ipynb #31-024
@@ -293,3 +295,4 @@ def _pattern_energies(self):
 
 LastLayer.pattern_energies = _pattern_energies
 LastLayer.flip_symmetric = property(lambda self: bool(self.architecture.config["flip_symmetric"]))
+LastLayer.features_trained = property(lambda self: bool(self.options["epochs"] and self.architecture.config["hidden"]))

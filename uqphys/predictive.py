@@ -147,9 +147,10 @@ Predictive.score = score
 def calibration(
     predictive: Predictive,  # what a surrogate believed
     y,  # what came, (n, d)
-    levels=np.linspace(0.05, 0.95, 19),  # nominal probabilities
+    levels=None,  # nominal probabilities; None for 0.05, 0.10, ... 0.95
 ) -> np.ndarray:  # observed fraction inside the central interval of each level
     "Fraction of observations inside central intervals, for a range of nominal levels."
     y = _matrix("y", y, predictive.mean.shape)
+    levels = np.linspace(0.05, 0.95, 19) if levels is None else np.atleast_1d(levels)
     inside = lambda low, high: ((low <= y) & (y <= high)).mean()
     return np.array([inside(*interval(predictive, float(level))) for level in levels])

@@ -448,8 +448,7 @@ def sample(
     _check_run(model, beta, draws, chains, burn_in, thin, seed, keep)
     method, reason = choose_method(model, method)
     pilot = max(200, draws * thin // 4) if burn_in == "auto" else 0
-    total = draws * thin + (2 * pilot or burn_in)
-    with tqdm(total=total, unit="sweep", disable=not progress, delay=1, leave=False) as bar:
+    with tqdm(total=draws * thin + (2 * pilot or burn_in), unit="sweep", disable=not progress, delay=1, leave=False) as bar:
         wait, said = _burn_in(model, beta, method, seed, pilot, bar) if pilot else (int(burn_in), "asked for")
         with _running(model, beta, method, _generators(seed, chains), bar) as run:
             run.skip(wait)

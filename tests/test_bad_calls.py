@@ -1,0 +1,569 @@
+"""A table of bad calls: each is refused at once with one `ValueError` that says which argument, which value, and what is accepted.
+
+A row is (function, call, argument, value, accepted): the call gets the `Things` below; the other three are regular expressions that
+the message must match. Every public callable of the modules stands in the table, or in `EXEMPT` with the reason.
+"""
+import copy
+import importlib
+import math
+import re
+import warnings
+from functools import cache
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from uqphys import analysis, architectures, bias, bnn, exact, gp, models, predictive, sampling, training
+from uqphys.analysis import DERIVED
+from uqphys.architectures import LocalEnergyNet
+from uqphys.bias import Approximation, predict_bias, rehearse
+from uqphys.bnn import LastLayer
+from uqphys.exact import enumerate_states
+from uqphys.gp import ExactGP
+from uqphys.models import Ising, random_spins
+from uqphys.predictive import Predictive
+from uqphys.sampling import sample
+from uqphys.training import labelled, load_state, save_state, train
+
+MODULES = (models, exact, sampling, analysis, architectures, training, predictive, bnn, gp, bias)
+EXEMPT = {
+    "models.pattern_spins": "takes no argument",
+    "sampling.one_thread": "takes no argument",
+    "models.Model": "a protocol; check_model judges who follows it",
+    "architectures.SiteSum": "base class without arguments; its methods are walked through LocalEnergyNet",
+    **dict.fromkeys(("exact.ExactResult", "exact.TransferResult", "exact.KaufmanResult", "exact.OnsagerResult", "sampling.Tables",
+                     "analysis.Estimate", "architectures.Environments", "training.Labelled", "training.History", "bnn.Posterior",
+                     "bias.Classes"), "a plain record of results, made by the function that checks"),
+}
+SAYS = r"must|expected|accepted|need|at least|at most|takes"  # how a message leads to what is accepted
+
+
+class Lattice:
+    "A model of one's own on 3 x 3 spins, with any energy."
+
+    shape = (3, 3)
+
+    def __init__(self, energy):
+        self.energy = energy
+
+    def observables(self, x):
+        return {"m": x.mean(axis=(-2, -1))}
+
+
+@cache
+def things():
+    "What the calls work on, all of it small: models, data, fitted surrogates, an ensemble, a report."
+    t = SimpleNamespace(ising=Ising((4, 4), K=0.2), plain=Ising((4, 4)), cube=Ising((3, 3, 3)), odd=Ising((5, 4)))
+    t.nan = Lattice(lambda x: np.where(x.sum(axis=(-2, -1)) == 9, np.nan, 0.0))
+    t.never = Lattice(lambda x: np.full(x.shape[:-2], np.inf))
+    t.one = Lattice(lambda x: 0.0 * x)  # an energy of the wrong shape
+    t.x, t.y = labelled(t.ising, 0.4, 40, seed=1)
+    t.spin = random_spins((4, 4), 6, 0)
+    t.half, t.flat = np.where(t.x > 0, 0.5, -1.0), t.x.reshape(len(t.x), -1)
+    t.half_cube = 0.5 * random_spins((3, 3, 3), 8, 0)
+    t.hole = t.y.copy()
+    t.hole[3] = np.nan
+    t.surrogate = LastLayer(architectures.pair_network()).fit(t.x, t.y, progress=False)
+    t.two = LastLayer(architectures.pair_network()).fit(t.x, np.hstack([t.y, t.y**2]), progress=False)
+    t.approximation = Approximation(t.ising, t.surrogate)
+    run = dict(draws=60, chains=2, burn_in=50, seed=1, progress=False)
+    t.ensemble = sample(t.approximation, 0.4, **run)
+    t.bare = sample(t.approximation, 0.4, keep="observables", **run)
+    t.other, t.wide = sample(t.ising, 0.4, **run), sample(Ising((5, 5)), 0.4, **run)
+    t.lost = t.ensemble.copy()
+    t.lost.attrs = {}
+    t.report = predict_bias(t.approximation, t.ensemble, probes=20, seed=0)
+    t.classes = bias.sort_draws(t.ensemble)
+    t.gp = ExactGP(correlations=(0.5,), linear=(1.0,), nuggets=(1e-6,)).fit(t.x, t.y)
+    t.net, t.net3 = LocalEnergyNet(hidden=(3,)), LocalEnergyNet(3, hidden=(3,))
+    t.belief = t.surrogate.predict(t.x)
+    rng = np.random.default_rng(0)
+    layer = dict(features=rng.standard_normal((6, 2)), targets=rng.standard_normal((6, 1)), prior_mean=np.zeros((1, 2)))
+    t.layer = dict(layer, column_covariance=np.eye(2), row_covariance=np.eye(1), sigma=np.ones(6))
+    t.em = dict(layer, base_covariance=np.eye(2))
+    t.posterior = bnn.last_layer_posterior(**t.layer)
+    t.series = rng.standard_normal((2, 50))
+    t.rehearsal = pd.DataFrame({"evidence": ["probe"], "observable": ["energy"]})
+    return t
+
+
+def fill(folder):
+    "Files that a call may meet, as old, damaged and foreign ones; what each holds must be the same afterwards."
+    t = things()
+    save_state(folder / "other.pt", dict(kind="something else"))
+    t.surrogate.save(folder / "layer.pt")
+    whole = (folder / "layer.pt").read_bytes()
+    (folder / "cut.pt").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.pt").write_bytes(b"")
+    (folder / "text.pt").write_text("not a file of ours")
+    (folder / "old.json").write_text("{}")
+    (folder / "folder").mkdir()
+
+
+def contents(folder):
+    "Every file below a folder, and what it holds."
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
+def predicted(**changes):
+    "A Predictive of three inputs and two outputs, with some arguments changed."
+    zero, one = np.zeros((3, 2)), np.ones((3, 2))
+    return Predictive(**dict(dict(mean=zero, epistemic=one, aleatoric=one, draws=np.zeros((4, 3, 2))), **changes))
+
+
+def fit_net(t, **changes):
+    "A training of two epochs, of a copy of the network, with some arguments changed."
+    call = dict(dict(network=copy.deepcopy(t.net), x=t.x, y=t.y, seed=0, epochs=2, progress=False), **changes)
+    return train(call.pop("network"), call.pop("x"), call.pop("y"), **call)
+
+
+def run(t, model=None, beta=0.4, **changes):
+    "A short chain, with some arguments changed."
+    return sample(t.ising if model is None else model, beta, **dict(dict(draws=5, burn_in=5, seed=0, progress=False), **changes))
+
+
+def ask(t, ensemble=None, observables=None, **changes):
+    "A bias report, with some arguments changed."
+    call = dict(dict(probes=20, seed=0), **changes)
+    return predict_bias(call.pop("approximation", t.approximation), t.ensemble if ensemble is None else ensemble, observables, **call)
+
+
+def walk(t, truth=None, beta=0.4, make=bias.too_simple, **changes):
+    "A short rehearsal, with some arguments changed."
+    return rehearse(truth or t.ising, beta, make, **dict(dict(seed=0, draws=20, chains=2, training=20, probes=10), **changes))
+
+
+SEEDS = ((None, "None"), (1.5, r"1\.5"), (-1, "-1"), (True, "True"), ("one", "'one'"))
+BETAS = ((-0.1, r"-0\.1"), (math.nan, "nan"), (math.inf, "inf"), ("hot", "'hot'"), (None, "None"), (True, "True"))
+NOT_COUNTS = ((0, "0"), (-3, "-3"), (2.5, r"2\.5"), (True, "True"), (None, "None"))
+WHOLE, REAL, COLD = "whole number >= ", "finite number", "finite number >= 0"
+SPINS = r"spin must be -1 or \+1"
+
+
+def rows_of(function, make, argument, values, accepted):
+    "The same call with one argument at several bad values."
+    return [(function, lambda t, value=value: make(t, value), argument, shown, accepted) for value, shown in values]
+
+
+MODELS = [
+    *rows_of("models.check_number", lambda t, v: models.check_number("J", v), "J",
+             ((math.inf, "inf"), (None, "None"), ("1", "'1'"), (True, "True"), (1j, "1j"), (10**400, "1000")), REAL),
+    *rows_of("models.check_beta", lambda t, v: models.check_beta(v), "beta", BETAS, COLD),
+    *rows_of("models.check_count", lambda t, v: models.check_count("draws", v), "draws", NOT_COUNTS, WHOLE + "1"),
+    *rows_of("models.check_seed", lambda t, v: models.check_seed(v), "seed", SEEDS, WHOLE + "0"),
+    *rows_of("models.check_shape", lambda t, v: models.check_shape(v), "shape",
+             ((4, "4"), ((), r"\(\)"), ((4, 0), r"\(4, 0\)"), ((4.0, 4), r"4\.0"), ("44", "'44'"), (None, "None")), "tuple of whole numbers"),
+    *rows_of("models.check_spins", lambda t, v: models.check_spins(np.array(v), (2,)), "x",
+             (([0, 1], "0"), ([1.0, 0.5], r"0\.5"), ([1.0, math.nan], "nan")), SPINS),
+    ("models.check_spins", lambda t: models.check_spins([1, -1], (2,)), "x", "list", "array or torch tensor"),
+    ("models.check_spins", lambda t: models.check_spins(np.array(["a", "b"]), (2,)), "x", "<U1", "numeric NumPy array"),
+    ("models.check_spins", lambda t: models.check_spins(np.ones((2, 3)), (2, 2)), r"x\.shape", r"\(2, 3\)", r"\(\.\.\., 2, 2\)"),
+    ("models.check_spins", lambda t: models.check_spins(torch.tensor([1.0, 2.0]), (2,)), "x", "2", SPINS),
+    ("models.random_spins", lambda t: random_spins((4, 4), 0, 0), "n", "0", WHOLE + "1"),
+    ("models.random_spins", lambda t: random_spins((4, -4), 1, 0), "shape", "-4", "whole numbers"),
+    *rows_of("models.random_spins", lambda t, v: random_spins((4, 4), 1, v), "seed", SEEDS, WHOLE + "0"),
+    ("models.site_sum", lambda t: models.site_sum(np.ones(4), 2), "x", r"\(4,\)", "axes"),
+    ("models.pair_sum", lambda t: models.pair_sum(np.ones(4), 2), "x", r"\(4,\)", "axes"),
+    ("models.diagonal_sum", lambda t: models.diagonal_sum(np.ones(4), 2), "x", r"\(4,\)", "axes"),
+    ("models.plaquette_sum", lambda t: models.plaquette_sum(np.ones(4), 2), "x", r"\(4,\)", "axes"),
+    ("models.spin_observables", lambda t: models.spin_observables(t.spin, np.zeros(5), 2), r"energy\.shape", r"\(5,\)", r"\(6, 4, 4\)"),
+    *rows_of("models.check_model", lambda t, v: models.check_model(v), "model", ((None, "None"), (Ising, "class"), (3, "3")), r"energy\(x\)"),
+    *rows_of("models.Ising", lambda t, v: Ising(v), "shape",
+             (((4,), r"\(4,\)"), ((2, 2, 2, 2), r"\(2, 2, 2, 2\)"), ((1, 4), r"\(1, 4\)"), (16, "16"), ((4, True), "True")), "2 or 3 whole numbers >= 2"),
+    *rows_of("models.Ising", lambda t, v: Ising((4, 4), J=v), "J", ((None, "None"), (math.nan, "nan"), ("1", "'1'"), (True, "True")), REAL),
+    *rows_of("models.Ising", lambda t, v: Ising((4, 4), h=v), "h", ((math.inf, "inf"), ([0.1], r"\[0\.1\]")), REAL),
+    ("models.Ising", lambda t: t.ising.energy(np.zeros((4, 4))), "x", "0", SPINS),
+    ("models.Ising", lambda t: t.ising.energy(np.ones((4, 5))), "x", r"\(4, 5\)", r"\(\.\.\., 4, 4\)"),
+    ("models.Ising", lambda t: t.ising.energy("up"), "x", "'up'", "spins"),
+    ("models.Ising", lambda t: t.ising.observables(torch.zeros(4, 4)), "x", "0", SPINS),
+    ("models.Ising", lambda t: t.cube.pattern_energies(), "shape", r"\(3, 3, 3\)", "two dimensions"),
+    ("models.pattern_index", lambda t: models.pattern_index(np.ones(4)), "x", "1", "two axes"),
+    ("models.pattern_index", lambda t: models.pattern_index(np.zeros((4, 4))), "x", "0", SPINS),
+    ("models.pattern_counts", lambda t: models.pattern_counts(np.full((2, 4, 4), 3)), "x", "3", SPINS),
+    *rows_of("models.pattern_classes", lambda t, v: models.pattern_classes(v), "flip", (("no", "'no'"), (None, "None"), (1, "1")), "True or False"),
+]
+
+EXACT = [
+    ("exact.all_states", lambda t: exact.all_states((5, 5)), "shape", r"\(5, 5\)", "at most 24"),
+    ("exact.all_states", lambda t: exact.all_states(4), "shape", "4", "tuple"),
+    ("exact.all_states", lambda t: exact.all_states((3, 3), chunk=0), "chunk", "0", WHOLE + "1"),
+    *rows_of("exact.enumerate_states", lambda t, v: enumerate_states(t.ising, v), "beta", BETAS, COLD),
+    ("exact.enumerate_states", lambda t: enumerate_states(Ising((5, 5)), 0.4), "shape", r"\(5, 5\)", "at most 24"),
+    ("exact.enumerate_states", lambda t: enumerate_states(None, 0.4), "model", "None", r"energy\(x\)"),
+    ("exact.enumerate_states", lambda t: enumerate_states(t.nan, 0.4), "energy", "nan", "finite"),
+    ("exact.enumerate_states", lambda t: enumerate_states(t.one, 0.4), "energy", r"\(512, 3, 3\)", "one finite real number"),
+    ("exact.enumerate_states", lambda t: enumerate_states(t.ising, 0.4, ["m"]), "observables", r"\['m'\]", "dict"),
+    ("exact.enumerate_states", lambda t: enumerate_states(t.ising, 0.4, {"m": len}), "observables", "'m'", "already"),
+    ("exact.enumerate_states", lambda t: enumerate_states(t.ising, 0.4, {"q": lambda x: x}), "observables", "'q'", "one finite real number"),
+    ("exact.enumerate_states", lambda t: enumerate_states(t.ising, 0.4, chunk=1.5), "chunk", r"1\.5", WHOLE + "1"),
+    *rows_of("exact.transfer_matrix", lambda t, v: exact.transfer_matrix(v, 0.4), "L", ((10, "10"), (1, "1"), (4.0, r"4\.0"), ("4", "'4'")), "whole number"),
+    *rows_of("exact.transfer_matrix", lambda t, v: exact.transfer_matrix(3, v), "beta", BETAS, COLD),
+    ("exact.transfer_matrix", lambda t: exact.transfer_matrix(3, 0.4, J=None), "J", "None", REAL),
+    ("exact.transfer_matrix", lambda t: exact.transfer_matrix(3, 0.4, h=math.inf), "h", "inf", REAL),
+    *rows_of("exact.kaufman", lambda t, v: exact.kaufman(v, 0.4), "L", ((1, "1"), (8.5, r"8\.5"), (None, "None")), WHOLE + "2"),
+    *rows_of("exact.kaufman", lambda t, v: exact.kaufman(4, v), "beta", BETAS, COLD),
+    *rows_of("exact.onsager", lambda t, v: exact.onsager(v), "beta", BETAS, COLD),
+]
+
+SAMPLING = [
+    ("sampling.site_at", lambda t: sampling.site_at((4, 4), (1,)), "step", r"\(1,\)", "axis|lattice axes|2"),
+    ("sampling.interaction_tables", lambda t: sampling.interaction_tables(None), "model", "None", "Ising"),
+    ("sampling.acceptance_table", lambda t: sampling.acceptance_table(t.ising, -1.0, sampling.interaction_tables(t.ising)), "beta", r"-1\.0", COLD),
+    ("sampling.colour_sites", lambda t: sampling.colour_sites(t.nan), "model", "Lattice", "Ising"),
+    ("sampling.choose_method", lambda t: sampling.choose_method(t.ising, "wolff"), "method", "'wolff'", "'metropolis', 'checkerboard'"),
+    ("sampling.choose_method", lambda t: sampling.choose_method(Ising((5, 4)), "checkerboard"), "method", r"\(5, 4\)", "even lengths"),
+    ("sampling.choose_method", lambda t: sampling.choose_method(Ising((4, 4), J2=0.1), "checkerboard"), "method", r"J2=0\.1", "J2=0"),
+    ("sampling.choose_method", lambda t: sampling.choose_method(t.nan, "metropolis"), "method", "Lattice", "Ising model"),
+    ("sampling.choose_method", lambda t: sampling.choose_method(t.cube, "local"), "method", r"\(3, 3, 3\)", "two dimensions"),
+    ("sampling.choose_method", lambda t: sampling.choose_method(None), "model", "None", r"energy\(x\)|shape"),
+    ("sampling.start_patterns", lambda t: sampling.start_patterns((0, 4)), "shape", r"\(0, 4\)", "whole numbers"),
+    *rows_of("sampling.sample", lambda t, v: run(t, beta=v), "beta", BETAS, COLD),
+    *rows_of("sampling.sample", lambda t, v: run(t, seed=v), "seed", SEEDS, WHOLE + "0"),
+    *rows_of("sampling.sample", lambda t, v: run(t, draws=v), "draws", NOT_COUNTS, WHOLE + "1"),
+    ("sampling.sample", lambda t: run(t, chains=0), "chains", "0", WHOLE + "1"),
+    ("sampling.sample", lambda t: run(t, thin=0), "thin", "0", WHOLE + "1"),
+    *rows_of("sampling.sample", lambda t, v: run(t, burn_in=v), "burn_in", ((-1, "-1"), ("long", "'long'"), (None, "None"), (1.0, r"1\.0")), "number"),
+    ("sampling.sample", lambda t: run(t, keep="all"), "keep", "'all'", "'configs', 'observables'"),
+    ("sampling.sample", lambda t: run(t, method="wolff"), "method", "'wolff'", "'auto', 'metropolis'"),
+    ("sampling.sample", lambda t: run(t, t.odd, method="checkerboard"), "method", r"\(5, 4\)", "even lengths"),
+    ("sampling.sample", lambda t: run(t, t.cube, method="checkerboard"), "method", r"\(3, 3, 3\)", "even lengths"),
+    ("sampling.sample", lambda t: run(t, "Ising"), "model", "'Ising'", "shape"),
+    ("sampling.sample", lambda t: run(t, SimpleNamespace(shape=(4, 4))), "model", "namespace", r"energy\(x\)"),
+    ("sampling.sample", lambda t: run(t, t.nan), "energy", "nan", "number for every configuration"),
+    ("sampling.sample", lambda t: run(t, t.never), "energy", "inf", "finite"),
+    ("sampling.sample", lambda t: run(t, t.one), "energy", r"\(16, 3, 3\)", "one number per configuration"),
+]
+
+ANALYSIS = [
+    ("analysis.format_uncertainty", lambda t: analysis.format_uncertainty("0.3", 0.1), "value", "'0.3'", "real number"),
+    ("analysis.format_uncertainty", lambda t: analysis.format_uncertainty(0.3, None), "error", "None", "real number"),
+    ("analysis.format_uncertainty", lambda t: analysis.format_uncertainty(0.3, -0.1), "error", r"-0\.1", ">= 0"),
+    ("analysis.as_obs", lambda t: analysis.as_obs(np.ones((2, 2, 20)), "e"), "e", r"\(2, 2, 20\)", r"\(chain, draw\)"),
+    ("analysis.as_obs", lambda t: analysis.as_obs(t.series, "a|b"), "name", r"a\|b", r"without '\|'"),
+    ("analysis.gamma_error", lambda t: analysis.gamma_error(np.ones((2, 9)), "e"), "e", r"\(2, 9\)", "at least 10"),
+    ("analysis.gamma_error", lambda t: analysis.gamma_error(np.where(t.series > 2, np.nan, t.series), "e"), "e", "nan", "finite number"),
+    ("analysis.gamma_error", lambda t: analysis.gamma_error(t.series * 1j, "e"), "e", "ndarray|complex", "real numbers"),
+    ("analysis.gamma_error", lambda t: analysis.gamma_error(None, "e"), "e", "None", "real numbers"),
+    ("analysis.gamma_error", lambda t: analysis.gamma_error(t.series, 3), "name", "3", "text"),
+    ("analysis.Derived", lambda t: DERIVED["binder"]({"m2": 1.0}, 0.4, 16), "means", "m4", SAYS),
+    ("analysis.observable_series", lambda t: analysis.observable_series(None), "ensemble", "None", "Dataset"),
+    ("analysis.observable_series", lambda t: analysis.observable_series(t.ensemble[["config"]]), "ensemble", "config", r"dims \(chain, draw\)"),
+    ("analysis.linearised", lambda t: analysis.linearised(DERIVED["binder"], {"m2": t.series}, 0.4, 16), "values", "m4", SAYS),
+    ("analysis.linearised", lambda t: analysis.linearised(DERIVED["susceptibility"], {"m2": t.series, "abs_m": t.series}, -1.0, 16), "beta", r"-1\.0", COLD),
+    ("analysis.linearised", lambda t: analysis.linearised(DERIVED["susceptibility"], {"m2": t.series, "abs_m": t.series}, 1.0, 0), "n_sites", "0", WHOLE + "1"),
+    ("analysis.estimates", lambda t: analysis.estimates({"energy": t.series}), "ensemble", "dict", "Dataset"),
+    ("analysis.estimates", lambda t: analysis.estimates(t.lost), r"ensemble\.attrs", "'beta', 'shape'", r"sample\(\)"),
+    ("analysis.diagnostics", lambda t: analysis.diagnostics(t.series), "ensemble", "ndarray", "Dataset"),
+]
+
+NETWORKS = [
+    ("architectures.shell_offsets", lambda t: architectures.shell_offsets(0, 1), "ndim", "0", WHOLE + "1"),
+    ("architectures.shell_offsets", lambda t: architectures.shell_offsets(2, 1.5), "shells", r"1\.5", WHOLE + "1"),
+    ("architectures.environment", lambda t: architectures.environment("up"), "x", "'up'", SAYS),
+    ("architectures.environment", lambda t: architectures.environment(np.ones(4)), "x", r"\(4,\)", SAYS),
+    ("architectures.environment", lambda t: architectures.environment(t.spin, shells=0), "shells", "0", WHOLE + "1"),
+    *rows_of("architectures.LocalEnergyNet", lambda t, v: LocalEnergyNet(v), "ndim", ((1, "1"), (4, "4"), ("2", "'2'"), (None, "None")), "2 or 3"),
+    *rows_of("architectures.LocalEnergyNet", lambda t, v: LocalEnergyNet(hidden=v), "hidden",
+             (("16", "'16'"), (16, "16"), ((16, 0), "0"), (None, "None"), (16.0, r"16\.0")), r"sequence|whole number"),
+    ("architectures.LocalEnergyNet", lambda t: LocalEnergyNet(shells=0), "shells", "0", WHOLE + "1"),
+    ("architectures.LocalEnergyNet", lambda t: LocalEnergyNet(outputs=0), "outputs", "0", WHOLE + "1"),
+    ("architectures.LocalEnergyNet", lambda t: LocalEnergyNet(flip_symmetric="no"), "flip_symmetric", "'no'", "True or False"),
+    *rows_of("architectures.LocalEnergyNet", lambda t, v: LocalEnergyNet(seed=v), "seed", SEEDS, WHOLE + "0"),
+    ("architectures.LocalEnergyNet", lambda t: t.net(t.half), "x", r"0\.5", SPINS),
+    ("architectures.LocalEnergyNet", lambda t: t.net(t.flat), "x", r"\(40, 16\)", "2-dimensional"),
+    ("architectures.LocalEnergyNet", lambda t: t.net.features(t.x[:0]), "x", "0", "at least one"),
+    ("architectures.pair_network", lambda t: architectures.pair_network(ndim=1), "ndim", "1", "2 or 3"),
+    ("architectures.pair_network", lambda t: architectures.pair_network(shells=0), "shells", "0", WHOLE + "1"),
+    ("architectures.pattern_features", lambda t: architectures.pattern_features(t.net3), "net", "ndim=3", "ndim=2"),
+    ("architectures.pattern_features", lambda t: architectures.pattern_features(LocalEnergyNet(shells=3)), "net", "shells=3", "at most 2"),
+    ("architectures.pattern_features", lambda t: architectures.pattern_features(None), "net", "None", "LocalEnergyNet|network"),
+]
+
+TRAINING = [
+    ("training.labelled", lambda t: labelled(t.ising, 0.4, 0, seed=0), "n", "0", WHOLE + "1"),
+    ("training.labelled", lambda t: labelled(t.ising, math.nan, 4, seed=0), "beta", "nan", COLD),
+    ("training.labelled", lambda t: labelled(t.ising, 0.4, 4, seed=0, thin=0), "thin", "0", WHOLE + "1"),
+    ("training.labelled", lambda t: labelled(None, 0.4, 4, seed=0), "model", "None", "shape"),
+    *rows_of("training.labelled", lambda t, v: labelled(t.ising, 0.4, 4, seed=v), "seed", SEEDS, WHOLE + "0"),
+    ("training.save_state", lambda t: save_state(t.folder / "none" / "a.pt", {}), "path", "a.pt", "does not exist"),
+    ("training.save_state", lambda t: save_state(t.folder / "text.pt" / "a.pt", {}), "path", "a.pt", "writable file name"),
+    ("training.save_state", lambda t: save_state(t.folder / "folder", {}), "path", "folder", "writable file name"),
+    ("training.save_state", lambda t: save_state(None, {}), "path", "None", "file name"),
+    ("training.save_state", lambda t: save_state(t.folder / "layer.pt", {"f": lambda: 0}), "state", "lambda|function", SAYS),
+    ("training.save_state", lambda t: save_state(t.folder / "layer.pt", [1, 2]), "state", r"\[1, 2\]|list", "dict"),
+    ("training.load_state", lambda t: load_state(t.folder / "none.pt", "training"), "path", "none.pt", "written by uqphys"),
+    ("training.load_state", lambda t: load_state(t.folder / "cut.pt", "LastLayer"), "path", "cut.pt.*truncated", SAYS),
+    ("training.load_state", lambda t: load_state(t.folder / "empty.pt", "LastLayer"), "path", "empty.pt.*truncated", SAYS),
+    ("training.load_state", lambda t: load_state(t.folder / "text.pt", "LastLayer"), "path", "text.pt", SAYS),
+    ("training.load_state", lambda t: load_state(t.folder / "folder", "LastLayer"), "path", "folder", SAYS),
+    ("training.load_state", lambda t: load_state(t.folder / "other.pt", "LastLayer"), "path", "other.pt", "'LastLayer'"),
+    ("training.load_state", lambda t: load_state(None, "LastLayer"), "path", "None", "file|expected"),
+    ("training.check_labelled", lambda t: training.check_labelled(t.x, t.y[:, 0]), "y", r"\(40,\)", r"\(40, d\)"),
+    ("training.check_labelled", lambda t: training.check_labelled(t.x, t.y[1:]), "y", r"\(39, 1\)", r"\(40, d\)"),
+    ("training.check_labelled", lambda t: training.check_labelled(t.x, t.hole), "y", "nan", "finite numbers"),
+    ("training.check_labelled", lambda t: training.check_labelled(t.x, "cold"), "y", "'cold'", "numbers"),
+    ("training.check_labelled", lambda t: training.check_labelled(3, t.y), "x", "3", "configurations"),
+    ("training.check_labelled", lambda t: training.check_labelled(t.x[:2], t.y[:2], minimum=4), "x", "2", "at least 4"),
+    ("training.train", lambda t: fit_net(t, network=None), "network", "None", "head"),
+    ("training.train", lambda t: fit_net(t, x=t.half), "x", r"0\.5", SPINS),
+    ("training.train", lambda t: fit_net(t, x=t.flat), "x", r"\(40, 16\)", "2-dimensional"),
+    ("training.train", lambda t: fit_net(t, y=t.hole), "y", "nan", "finite"),
+    ("training.train", lambda t: fit_net(t, y=np.hstack([t.y, t.y])), "y", r"\(40, 2\)", SAYS),
+    *rows_of("training.train", lambda t, v: fit_net(t, epochs=v), "epochs", NOT_COUNTS, WHOLE + "1"),
+    *rows_of("training.train", lambda t, v: fit_net(t, learning_rate=v), "learning_rate",
+             ((0, "0"), (-1e-3, r"-0\.001"), (math.nan, "nan"), ("fast", "'fast'"), (None, "None"), ([0.1], r"\[0\.1\]")), "positive number"),
+    *rows_of("training.train", lambda t, v: fit_net(t, validation=v), "validation", ((1.0, r"1\.0"), (-0.1, r"-0\.1"), (None, "None")), "less than 1"),
+    ("training.train", lambda t: fit_net(t, validation=0.999), "validation", r"0\.999", SAYS),
+    ("training.train", lambda t: fit_net(t, batch_size=0), "batch_size", "0", WHOLE + "1"),
+    ("training.train", lambda t: fit_net(t, patience=0), "patience", "0", WHOLE + "1"),
+    ("training.train", lambda t: fit_net(t, checkpoint_every=0), "checkpoint_every", "0", WHOLE + "1"),
+    *rows_of("training.train", lambda t, v: fit_net(t, seed=v), "seed", SEEDS, WHOLE + "0"),
+    ("training.train", lambda t: fit_net(t, checkpoint=t.folder / "none" / "a.pt"), "checkpoint|path", "a.pt", "does not exist"),
+    ("training.train", lambda t: fit_net(t, checkpoint=t.folder / "cut.pt"), "checkpoint|path", "cut.pt", SAYS),
+    ("training.train", lambda t: fit_net(t, checkpoint=t.folder / "layer.pt"), "checkpoint|path", "layer.pt", "'training'"),
+]
+
+PREDICTIVE = [
+    ("predictive.Predictive", lambda t: predicted(mean=np.zeros(3)), "mean", r"\(3,\)", r"\(n, d\)"),
+    ("predictive.Predictive", lambda t: predicted(mean="high"), "mean", "'high'", "numbers"),
+    ("predictive.Predictive", lambda t: predicted(mean=np.full((3, 2), np.nan)), "mean", "nan", "finite"),
+    ("predictive.Predictive", lambda t: predicted(epistemic=np.ones((2, 3))), "epistemic", r"\(2, 3\)", r"\(3, 2\)"),
+    ("predictive.Predictive", lambda t: predicted(aleatoric=np.full((3, 2), -1.0)), "aleatoric", r"-1\.0", ">= 0"),
+    ("predictive.Predictive", lambda t: predicted(draws=np.zeros((4, 2, 3))), "draws", r"\(4, 2, 3\)", r"\(s, 3, 2\)"),
+    ("predictive.Predictive", lambda t: predicted(draws=np.zeros((0, 3, 2))), "draws", r"\(0, 3, 2\)", SAYS),
+    ("predictive.Predictive", lambda t: predicted(correlation=np.eye(3)), "correlation", r"\(3, 3\)", r"\(2, 2\)"),
+    ("predictive.Predictive", lambda t: predicted(correlation=np.array([[1.0, 2.0], [2.0, 1.0]])), "correlation", "2", SAYS),
+    ("predictive.sample_predictive", lambda t: predictive.sample_predictive(t.belief, 0, 0), "k", "0", WHOLE + "1"),
+    ("predictive.sample_predictive", lambda t: predictive.sample_predictive(None, 1, 0), "predictive", "None", "Predictive"),
+    *rows_of("predictive.sample_predictive", lambda t, v: predictive.sample_predictive(t.belief, 1, v), "seed", SEEDS, WHOLE + "0"),
+    ("predictive.log_prob", lambda t: predictive.log_prob(t.belief, t.y[:, 0]), "y", r"\(40,\)", r"\(40, 1\)"),
+    ("predictive.log_prob", lambda t: predictive.log_prob(t.belief, t.hole), "y", "nan", "finite"),
+    ("predictive.log_prob", lambda t: predictive.log_prob(predicted(epistemic=np.zeros((3, 2)), aleatoric=np.zeros((3, 2))), np.zeros((3, 2))),
+     "variance", "0", "positive"),
+    *rows_of("predictive.interval", lambda t, v: predictive.interval(t.belief, v), "level",
+             ((0, "0"), (1, "1"), (1.5, r"1\.5"), (-0.1, r"-0\.1"), (math.nan, "nan"), ("95%", "'95%'"), (None, "None"), (True, "True")), "between 0 and 1"),
+    ("predictive.score", lambda t: predictive.score(t.belief, t.y[:5]), "y", r"\(5, 1\)", r"\(40, 1\)"),
+    ("predictive.score", lambda t: predictive.score(t.belief, t.hole), "y", "nan", "finite"),
+    ("predictive.calibration", lambda t: predictive.calibration(t.belief, t.y.T), "y", r"\(1, 40\)", r"\(40, 1\)"),
+    ("predictive.calibration", lambda t: predictive.calibration(t.belief, t.y, [0.5, 1.0]), "level", r"1\.0", "between 0 and 1"),
+    ("predictive.calibration", lambda t: predictive.calibration(t.belief, t.y, "all"), "level", "'all'", SAYS),
+]
+
+infer = lambda t, **changes: bnn.last_layer_posterior(**dict(t.layer, **changes))
+maximise = lambda t, **changes: bnn.expectation_maximisation(**dict(t.em, **changes))
+fit = lambda x, y, **options: LastLayer(**options).fit(x, y, progress=False)
+BNN = [
+    ("bnn.last_layer_posterior", lambda t: infer(t, features=np.ones(6)), "features", r"\(6,\)", r"\(n, p\)"),
+    ("bnn.last_layer_posterior", lambda t: infer(t, targets=np.ones((5, 1))), "targets", r"\(5, 1\)", SAYS),
+    ("bnn.last_layer_posterior", lambda t: infer(t, targets=np.full((6, 1), np.nan)), "targets", "nan", "finite"),
+    ("bnn.last_layer_posterior", lambda t: infer(t, prior_mean=np.zeros((2, 1))), "prior_mean", r"\(2, 1\)", r"\(1, 2\)"),
+    ("bnn.last_layer_posterior", lambda t: infer(t, column_covariance=-np.eye(2)), "column_covariance", "-1", "positive"),
+    ("bnn.last_layer_posterior", lambda t: infer(t, row_covariance=-np.eye(1)), "row_covariance", "-1", "positive"),
+    ("bnn.last_layer_posterior", lambda t: infer(t, sigma=np.ones(5)), "sigma", r"\(5,\)", r"\(6,\)"),
+    ("bnn.last_layer_posterior", lambda t: infer(t, sigma=np.zeros(6)), "sigma", "0", "positive"),
+    ("bnn.expectation_maximisation", lambda t: maximise(t, targets=np.full((6, 1), np.nan)), "targets", "nan", "finite"),
+    ("bnn.expectation_maximisation", lambda t: maximise(t, prior_mean=np.zeros((1, 3))), "prior_mean", r"\(1, 3\)", r"\(1, 2\)"),
+    ("bnn.expectation_maximisation", lambda t: maximise(t, column_covariance="diag"), "column_covariance", "'diag'", "'scalar' or 'full'"),
+    ("bnn.expectation_maximisation", lambda t: maximise(t, column_covariance="full", strength=-1.0), "strength", r"-1\.0", ">= 0"),
+    ("bnn.expectation_maximisation", lambda t: maximise(t, iterations=0), "iterations", "0", WHOLE + "1"),
+    ("bnn.expectation_maximisation", lambda t: maximise(t, tolerance=math.nan), "tolerance", "nan", "number"),
+    ("bnn.expectation_maximisation", lambda t: maximise(t, directions=np.ones((5, 1))), "directions", r"\(5, 1\)", SAYS),
+    ("bnn.draw_weights", lambda t: bnn.draw_weights(t.posterior, np.eye(1), 0, 0), "k", "0", WHOLE + "1"),
+    ("bnn.draw_weights", lambda t: bnn.draw_weights(t.posterior, np.eye(2), 3, 0), "row_covariance", r"\(2, 2\)", r"\(1, 1\)"),
+    *rows_of("bnn.draw_weights", lambda t, v: bnn.draw_weights(t.posterior, np.eye(1), 3, v), "seed", SEEDS, WHOLE + "0"),
+    ("bnn.last_layer_predictive", lambda t: bnn.last_layer_predictive(np.ones((3, 2)), t.posterior, np.eye(1), np.ones(3), 0, 0), "draws", "0", WHOLE),
+    ("bnn.last_layer_predictive", lambda t: bnn.last_layer_predictive(np.ones((3, 5)), t.posterior, np.eye(1), np.ones(3), 2, 0), "features", r"\(3, 5\)", SAYS),
+    ("bnn.last_layer_predictive", lambda t: bnn.last_layer_predictive(np.ones((3, 2)), t.posterior, np.eye(1), np.ones(2), 2, 0), "sigma", r"\(2,\)", r"\(3,\)"),
+    *rows_of("bnn.LastLayer", lambda t, v: LastLayer(seed=v), "seed", SEEDS, WHOLE + "0"),
+    ("bnn.LastLayer", lambda t: LastLayer("deep"), "architecture", "'deep'", "network"),
+    *rows_of("bnn.LastLayer", lambda t, v: LastLayer(epochs=v), "epochs", ((-1, "-1"), (1.5, r"1\.5"), (None, "None")), WHOLE + "0"),
+    *rows_of("bnn.LastLayer", lambda t, v: LastLayer(draws=v), "draws", ((0, "0"), (1, "1"), (True, "True")), WHOLE + "2"),
+    ("bnn.LastLayer", lambda t: LastLayer(column_covariance="diag"), "column_covariance", "'diag'", "'scalar' or 'full'"),
+    *rows_of("bnn.LastLayer", lambda t, v: LastLayer(strength=v), "strength", ((-1, "-1"), (math.nan, "nan"), (None, "None"), ([1], r"\[1\]")), COLD),
+    ("bnn.LastLayer", lambda t: LastLayer(heteroscedastic="no"), "heteroscedastic", "'no'", "True or False"),
+    ("bnn.LastLayer", lambda t: fit(t.x, t.y[:, 0]), "y", r"\(40,\)", r"\(40, d\)"),
+    ("bnn.LastLayer", lambda t: fit(t.x, t.hole), "y", "nan", "finite"),
+    ("bnn.LastLayer", lambda t: fit(t.x[:3], t.y[:3]), "x", "3", "at least 4"),
+    ("bnn.LastLayer", lambda t: fit(t.half, t.y, epochs=0), "x", r"0\.5", SPINS),
+    ("bnn.LastLayer", lambda t: fit(t.flat, t.y, epochs=0), "x", r"\(40, 16\)", SAYS),
+    ("bnn.LastLayer", lambda t: LastLayer().mean(t.x), "surrogate", "not fitted", r"fit\(x, y\)"),
+    ("bnn.LastLayer", lambda t: LastLayer(t.net).predict(t.x), "surrogate", "not fitted", r"fit\(x, y\)"),
+    ("bnn.LastLayer", lambda t: LastLayer(t.net).pattern_energies(), "surrogate", "not fitted", r"fit\(x, y\)"),
+    ("bnn.LastLayer", lambda t: LastLayer().save(t.folder / "a.pt"), "surrogate", "not fitted", r"fit\(x, y\)"),
+    ("bnn.LastLayer", lambda t: t.surrogate.predict(t.half), "x", r"0\.5", SPINS),
+    ("bnn.LastLayer", lambda t: t.surrogate.mean(t.flat), "x", r"\(40, 16\)", "2-dimensional"),
+    ("bnn.LastLayer", lambda t: t.surrogate.save(t.folder / "none" / "a.pt"), "path", "a.pt", "does not exist"),
+    ("bnn.LastLayer", lambda t: t.surrogate.save(t.folder / "folder"), "path", "folder", "writable file name"),
+    ("bnn.LastLayer", lambda t: LastLayer.load(t.folder / "none.pt"), "path", "none.pt", "written by uqphys"),
+    ("bnn.LastLayer", lambda t: LastLayer.load(t.folder / "cut.pt"), "path", "cut.pt.*truncated", SAYS),
+    ("bnn.LastLayer", lambda t: LastLayer.load(t.folder / "other.pt"), "path", "other.pt", "'LastLayer'"),
+]
+
+GP = [
+    *rows_of("gp.point_group", lambda t, v: gp.point_group(v), "shape", ((4, "4"), ((4, 0), r"\(4, 0\)")), "tuple"),
+    ("gp.canonical_forms", lambda t: gp.canonical_forms(t.half), "x", r"0\.5", SPINS),
+    ("gp.canonical_forms", lambda t: gp.canonical_forms(1.5 * t.x), "x", r"1\.5", SPINS),
+    ("gp.canonical_forms", lambda t: gp.canonical_forms(np.ones((2, 2, 2, 2, 2))), "x", r"\(2, 2, 2, 2, 2\)", SAYS),
+    ("gp.distinct_rows", lambda t: gp.distinct_rows(3), "x", "3", "configurations"),
+    ("gp.distinct_rows", lambda t: gp.distinct_rows(t.half), "x", r"0\.5", SPINS),
+    ("gp.pattern_labels", lambda t: gp.pattern_labels(flip="no"), "flip", "'no'", "True or False"),
+    ("gp.linear_terms", lambda t: gp.linear_terms(flip="no"), "flip", "'no'", "True or False"),
+    *rows_of("gp.pattern_kernel", lambda t, v: gp.pattern_kernel(v), "correlation", ((1.0, r"1\.0"), (-0.1, r"-0\.1"), (math.nan, "nan"), (None, "None"), ("a", "'a'")),
+             "at least 0 and less than 1"),
+    ("gp.class_counts", lambda t: gp.class_counts(t.half), "x", r"0\.5", SPINS),
+    ("gp.class_counts", lambda t: gp.class_counts(random_spins((3, 3, 3), 2, 0)), "x", r"\(2, 3, 3, 3\)", SAYS),
+    ("gp.class_counts", lambda t: gp.class_counts(t.x, chunk=0), "chunk", "0", WHOLE + "1"),
+    *rows_of("gp.ExactGP", lambda t, v: ExactGP(correlations=v), "correlations", (("abc", "'abc'"), ((), r"\(\)"), ((0.5, 1.0), r"1\.0"), (None, "None"), (["a"], r"\['a'\]")), "sequence of numbers"),
+    *rows_of("gp.ExactGP", lambda t, v: ExactGP(nuggets=v), "nuggets", (((0.0,), r"0\.0"), ((math.nan,), "nan"), ((math.inf,), "inf")), "sequence of numbers"),
+    ("gp.ExactGP", lambda t: ExactGP(linear=(-1.0,)), "linear", r"-1\.0", "sequence of numbers"),
+    ("gp.ExactGP", lambda t: ExactGP(flip_symmetric="no"), "flip_symmetric", "'no'", "True or False"),
+    ("gp.ExactGP", lambda t: ExactGP(draws=1), "draws", "1", WHOLE + "2"),
+    *rows_of("gp.ExactGP", lambda t, v: ExactGP(seed=v), "seed", SEEDS, WHOLE + "0"),
+    ("gp.ExactGP", lambda t: ExactGP().fit(t.x[:4], t.y[:4]), "x", "4", "at least 5"),
+    ("gp.ExactGP", lambda t: ExactGP().fit(np.repeat(t.x[:4], 2, axis=0), np.repeat(t.y[:4], 2, axis=0)), "x", "4 distinct", "at least 5"),
+    ("gp.ExactGP", lambda t: ExactGP().fit(np.repeat(t.x[:6], 2, axis=0), np.arange(12.0)[:, None]), "y", "y=", "equivalent configuration"),
+    ("gp.ExactGP", lambda t: ExactGP().fit(t.x, np.hstack([t.y, t.y])), "y", r"\(40, 2\)", r"\(40, 1\)"),
+    ("gp.ExactGP", lambda t: ExactGP().fit(t.x, t.hole), "y", "nan", "finite"),
+    ("gp.ExactGP", lambda t: ExactGP().fit(t.flat, t.y), "x", r"\(40, 16\)", "2 or 3 dimensions"),
+    ("gp.ExactGP", lambda t: ExactGP().fit(t.half, t.y), "x", r"0\.5", SPINS),
+    ("gp.ExactGP", lambda t: ExactGP().predict(t.x), "process", "not fitted", r"fit\(x, y\)"),
+    ("gp.ExactGP", lambda t: ExactGP().save(t.folder / "a.pt"), "process", "not fitted", r"fit\(x, y\)"),
+    ("gp.ExactGP", lambda t: t.gp.predict(random_spins((3, 3, 3), 2, 0)), "x", r"\(2, 3, 3, 3\)", "2-dimensional"),
+    ("gp.ExactGP", lambda t: t.gp.predict(t.half), "x", r"0\.5", SPINS),
+    ("gp.ExactGP", lambda t: t.gp.predict(t.x[:0]), "x", "0", SAYS),
+    ("gp.ExactGP", lambda t: t.gp.save(t.folder / "none" / "a.pt"), "path", "a.pt", "does not exist"),
+    ("gp.ExactGP", lambda t: ExactGP.load(t.folder / "none.pt"), "path", "none.pt", "written by uqphys"),
+    ("gp.ExactGP", lambda t: ExactGP.load(t.folder / "cut.pt"), "path", "cut.pt.*truncated", SAYS),
+    ("gp.ExactGP", lambda t: ExactGP.load(t.folder / "layer.pt"), "path", "layer.pt", "'ExactGP'"),
+    ("gp.leave_one_out", lambda t: gp.leave_one_out(ExactGP()), "gp|process", "not fitted", r"fit\(x, y\)"),
+    ("gp.leave_one_out", lambda t: gp.leave_one_out(None), "gp|process", "None|not fitted", "ExactGP|fit"),
+]
+
+weigh = lambda t, D=np.zeros((2, 3)), counts=np.ones(3), beta=0.4, estimator="reweighting": bias.class_weights(D, counts, beta, estimator)
+BIAS = [
+    ("bias.Approximation", lambda t: Approximation(None, t.surrogate), "exact", "None", r"energy\(x\)"),
+    ("bias.Approximation", lambda t: Approximation(t.ising, None), "surrogate", "None", r"predict\(x\)"),
+    ("bias.Approximation", lambda t: Approximation(t.ising, LastLayer(t.net)), "surrogate", "not fitted", r"fit\(x, y\)"),
+    ("bias.Approximation", lambda t: Approximation(t.cube, LastLayer(t.net3)).energy(random_spins((3, 3, 3), 2, 0)), "surrogate", "not fitted", r"fit\(x, y\)"),
+    ("bias.Approximation", lambda t: Approximation(t.ising, t.two), "surrogate", "2 outputs", "one"),
+    ("bias.Approximation", lambda t: t.approximation.energy(np.ones((5, 5))), "x", r"\(5, 5\)", r"\(\.\.\., 4, 4\)"),
+    ("bias.Approximation", lambda t: t.approximation.energy(t.half), "x", r"0\.5", SPINS),
+    ("bias.Approximation", lambda t: t.approximation.observables(t.half), "x", r"0\.5", SPINS),
+    ("bias.sort_draws", lambda t: bias.sort_draws(t.bare), "ensemble", "without 'config'", "keep='configs'"),
+    ("bias.sort_draws", lambda t: bias.sort_draws(None), "ensemble", "None", "Dataset"),
+    ("bias.class_weights", lambda t: weigh(t, estimator="guess"), "estimator", "'guess'", "reweighting, cumulant1"),
+    ("bias.class_weights", lambda t: weigh(t, counts=np.ones(4)), "counts|difference", r"\(4,\)|\(2, 3\)", SAYS),
+    ("bias.class_weights", lambda t: weigh(t, D=np.full((2, 3), np.nan)), "difference", "nan", "finite"),
+    *rows_of("bias.class_weights", lambda t, v: weigh(t, beta=v), "beta", BETAS, COLD),
+    ("bias.choose_probes", lambda t: bias.choose_probes(t.classes, 4, 0), "probes", "4", WHOLE + "5"),
+    ("bias.choose_probes", lambda t: bias.choose_probes(None, 20, 0), "classes", "None", SAYS),
+    *rows_of("bias.choose_probes", lambda t, v: bias.choose_probes(t.classes, 20, v), "seed", SEEDS, WHOLE + "0"),
+    *rows_of("bias.tail_index", lambda t, v: bias.tail_index(v), "log_weights", (([], "0|empty"), ("a", "'a'"), (np.full(50, np.nan), "nan")), SAYS),
+    ("bias.BiasReport", lambda t: t.report.to_json(t.folder / "none" / "a.json"), "path", "a.json", "existing folder"),
+    ("bias.BiasReport", lambda t: t.report.to_json(t.folder / "folder"), "path", "folder", "file name"),
+    ("bias.BiasReport", lambda t: t.report.to_json(t.folder / "old.json" / "a.json"), "path", "a.json", "existing folder"),
+    ("bias.BiasReport", lambda t: t.report.to_json(None), "path", "None", "file name"),
+    ("bias.BiasReport", lambda t: t.report.plot("left"), "ax", "'left'", "axes|Axes"),
+    ("bias.predict_bias", lambda t: ask(t, approximation=t.ising), "approximation", "Ising", "Approximation"),
+    ("bias.predict_bias", lambda t: ask(t, ensemble=t.bare), "ensemble", "without 'config'", "keep='configs'"),
+    ("bias.predict_bias", lambda t: ask(t, ensemble={"energy": t.series}), "ensemble", "dict", "Dataset"),
+    ("bias.predict_bias", lambda t: ask(t, ensemble=t.other), "ensemble", "energies", r"sample\(approximation"),
+    ("bias.predict_bias", lambda t: ask(t, ensemble=t.wide), "ensemble", r"\(5, 5\)", r"\(4, 4\)"),
+    ("bias.predict_bias", lambda t: ask(t, ensemble=t.lost), "ensemble", "beta, shape", r"sample\(\)"),
+    *rows_of("bias.predict_bias", lambda t, v: ask(t, observables=v), "observables", ((["entropy"], "'entropy'"), ("heat", "'heat'"), ([], r"\[\]"), (3, "3"), ([None], "None")),
+             "energy"),
+    ("bias.predict_bias", lambda t: ask(t, evidence="guess"), "evidence", "'guess'", "'posterior' or 'probe'"),
+    ("bias.predict_bias", lambda t: ask(t, estimator="guess"), "estimator", "'guess'", "reweighting, cumulant1"),
+    *rows_of("bias.predict_bias", lambda t, v: ask(t, probes=v), "probes",
+             ((4, "4"), (0, "0"), (-5, "-5"), (20.0, r"20\.0"), ("many", "'many'"), (None, "None"), (True, "True")), r"(whole )?number >= 5"),
+    ("bias.predict_bias", lambda t: ask(t, probes=t.x[:3]), "probes", "3", "at least 5|>= 5"),
+    ("bias.predict_bias", lambda t: ask(t, probes=random_spins((5, 5), 8, 0)), "probes", r"\(8, 5, 5\)", r"\(\.\.\., 4, 4\)"),
+    ("bias.predict_bias", lambda t: ask(t, probes=t.half), "probes", r"0\.5", SPINS),
+    *rows_of("bias.predict_bias", lambda t, v: ask(t, seed=v), "seed", SEEDS, WHOLE + "0"),
+    *rows_of("bias.rehearse", lambda t, v: walk(t, seed=v), "seed", SEEDS, WHOLE + "0"),
+    *rows_of("bias.rehearse", lambda t, v: walk(t, beta=v), "beta", BETAS[:3], COLD),
+    ("bias.rehearse", lambda t: walk(t, Ising((5, 5))), "shape|truth", r"\(5, 5\)", "at most"),
+    ("bias.rehearse", lambda t: walk(t, make=None), "make_surrogate", "None", SAYS),
+    ("bias.rehearse", lambda t: walk(t, training=2), "training", "2", "at least 4|>= 4"),
+    ("bias.rehearse", lambda t: walk(t, evidences=("guess",)), "evidence", "'guess'", "'posterior' or 'probe'"),
+    *rows_of("bias.too_simple", lambda t, v: bias.too_simple(v), "seed", SEEDS, WHOLE + "0"),
+    *rows_of("bias.rich_enough", lambda t, v: bias.rich_enough(v), "seed", SEEDS, WHOLE + "0"),
+    ("bias.summarise", lambda t: bias.summarise(None), "rehearsals", "None", "DataFrame|rehearse"),
+    ("bias.summarise", lambda t: bias.summarise(t.rehearsal), "rehearsals", "low", "DataFrame|rehearse|column"),
+]
+
+TABLE = MODELS + EXACT + SAMPLING + ANALYSIS + NETWORKS + TRAINING + PREDICTIVE + BNN + GP + BIAS
+
+
+@pytest.fixture(scope="session")
+def ready():
+    "The things, and a first compilation of what is compiled, so that no row carries that time."
+    return things()
+
+
+@pytest.mark.parametrize("row", range(len(TABLE)), ids=lambda k: f"{TABLE[k][0]}-{TABLE[k][2]}-{TABLE[k][3]}".replace("\\", ""))
+def test_bad_call_is_refused(row, ready, tmp_path):
+    _, call, argument, value, accepted = TABLE[row]
+    fill(tmp_path)
+    before, state = contents(tmp_path), np.random.get_state()[1].tobytes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a refusal comes before any arithmetic on bad numbers
+        with pytest.raises(ValueError) as caught:
+            call(SimpleNamespace(**vars(ready), folder=tmp_path))
+    message = str(caught.value)
+    assert "\n" not in message and 10 < len(message) < 300, message  # one statement
+    assert re.search(rf"(?<![\w])({argument})(?![\w])", message), f"does not name the argument {argument}: {message}"
+    assert re.search(value, message), f"does not show {value}: {message}"
+    assert re.search(accepted, message), f"does not say what is accepted ({accepted}): {message}"
+    assert contents(tmp_path) == before, "files were left behind or changed"
+    assert np.random.get_state()[1].tobytes() == state
+
+
+def test_the_table_is_long_enough():
+    assert len(TABLE) >= 60
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__.split(".")[-1])
+def test_every_public_callable_stands_in_the_table(module):
+    short, walked = module.__name__.split(".")[-1], {row[0] for row in TABLE}
+    public = {f"{short}.{name}" for name in module.__all__ if callable(getattr(module, name))}
+    assert public - walked - set(EXEMPT) == set()
+    assert not walked & set(EXEMPT), "a row makes the exemption needless"
+
+
+def test_table_and_exemptions_name_what_exists():
+    for name in {row[0] for row in TABLE} | set(EXEMPT):
+        module, function = name.split(".")
+        assert function in importlib.import_module(f"uqphys.{module}").__all__, name
+
+
+def test_a_refused_fit_leaves_the_surrogate_as_it_was(ready):
+    surrogate = LastLayer(architectures.pair_network()).fit(ready.x, ready.y, progress=False)
+    before = surrogate.predict(ready.spin)
+    for x, y in ((ready.x, ready.hole), (ready.half, ready.y), (ready.flat, ready.y)):
+        with pytest.raises(ValueError):
+            surrogate.fit(x, y, progress=False)
+        assert np.array_equal(surrogate.predict(ready.spin).draws, before.draws)
+    gp = copy.copy(ready.gp)
+    before = gp.predict(ready.spin)
+    with pytest.raises(ValueError):
+        gp.fit(ready.x, ready.hole)
+    assert np.array_equal(gp.predict(ready.spin).draws, before.draws)
+
+
+def test_a_surrogate_can_be_fitted_after_a_refusal(ready):
+    surrogate = LastLayer(epochs=0)
+    with pytest.raises(ValueError):
+        surrogate.fit(ready.half_cube, np.zeros((8, 1)), progress=False)
+    assert surrogate.fit(ready.x, ready.y, progress=False).predict(ready.x).mean.shape == (40, 1)
+
+
+def test_a_refused_training_leaves_the_network_as_it_was(ready):
+    net = copy.deepcopy(ready.net)
+    for bad in (dict(y=ready.hole), dict(seed=None), dict(x=ready.half), dict(validation=0.999)):
+        with pytest.raises(ValueError):
+            fit_net(ready, network=net, **bad)
+        assert all(torch.equal(v, ready.net.state_dict()[k]) for k, v in net.state_dict().items()), bad
