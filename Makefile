@@ -26,7 +26,7 @@ test: export MPLBACKEND = agg
 test: $(DEV) ## run every notebook, then tests/ (< 15 min on 2 cores)
 	@status=0; \
 	echo "== notebooks"; $(BIN)/nbdev_test --n_workers $(WORKERS) --timing || status=1; \
-	echo "== tests"; $(BIN)/python -m pytest -n $(WORKERS) || status=1; \
+	echo "== tests"; $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile || status=1; \
 	exit $$status
 
 docs: $(DEV) ## render the site to _site/ (Quarto where it is installed, else smalldocs)

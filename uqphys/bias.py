@@ -29,11 +29,7 @@ from .training import labelled, write_file
 # %% ../nbs/40_bias.ipynb #40-006
 @dataclass(frozen=True)
 class Approximation:
-    """A Model whose energy is the mean of a surrogate; `exact` is the Model that it replaces.
-
-    The surrogate predicts total energies (n, 1). Where it is a table of 3x3 patterns (`pattern_energies`), energies and
-    chains go through that table. `ValueError` for spins of another shape, and for a surrogate without `predict`.
-    """
+    "A Model whose energy is a surrogate's mean (total energies, (n, 1)); `ValueError` for spins that do not fit `exact`."
 
     exact: object  # the Model that is replaced
     surrogate: object  # a fitted surrogate of its total energy

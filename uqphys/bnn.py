@@ -107,19 +107,16 @@ def expectation_maximisation(
     tolerance: float = 1e-9,  # stop when the objective gains less than this a step, relative to n
 ) -> tuple:  # (Posterior, K, V, b, history of the objective)
     "Maximise the evidence over V, K and σ(x); the objective (evidence plus hyper-prior) never falls."
-    floor, (n, d) = 1e-14 * (targets.var(0) + 1e-300), targets.shape
-    K, V, sigma, step, history = base_covariance, np.diag(targets.var(0) + floor), np.ones(n), 0.1, []
-    b = None if directions is None else np.zeros(directions.shape[1])
+    n, K, V, sigma, step, history = len(targets), base_covariance, np.diag(targets.var(0) + 1e-300), np.ones(len(targets)), 0.1, []
+    b, floor = None if directions is None else np.zeros(directions.shape[1]), 1e-14 * np.diag(V)
     infer = lambda K, V, sigma: last_layer_posterior(features, targets, prior_mean, K, V, sigma)
     for _ in range(iterations):
         V = _row_step(infer(K, V, sigma).misfit, n, floor)
         if directions is not None:
-            fit = infer(K, V, sigma)
-            b, sigma, step = _sigma_step(fit, (features, targets, prior_mean, K, V, sigma), directions, b, step)
+            b, sigma, step = _sigma_step(infer(K, V, sigma), (features, targets, prior_mean, K, V, sigma), directions, b, step)
         fit = infer(K, V, sigma)
         history.append(fit.evidence + _log_prior(K, base_covariance, column_covariance, strength))
-        if len(history) > 1 and history[-1] - history[-2] < tolerance * n:
-            break
+        if len(history) > 1 and history[-1] - history[-2] < tolerance * n: break
         K = _column_step(fit, prior_mean, base_covariance, V, column_covariance, strength)
     return fit, K, V, b, np.array(history)
 

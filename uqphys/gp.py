@@ -270,10 +270,8 @@ def _draws(point, table, counts, h, n, k, rng):
 class ExactGP:
     """Gaussian process over sums of local energies, all hyperparameters averaged over; deterministic targets.
 
-    x: spins (n, *shape) of a 2D or 3D lattice; y: exact values (n, 1) of an extensive function. A configuration
-    that has been seen, up to the lattice's symmetries, is known exactly. Raises `ValueError` for bad data.
-    Source: the marginalised process is a multivariate Student-t (Rasmussen & Williams, Gaussian Processes for
-    Machine Learning, section 9.9, with chapter 2.7 for the mean).
+    x: spins (n, *shape), 2D or 3D; y: exact values (n, 1) of an extensive function. What has been seen, up to symmetry,
+    is known exactly. `ValueError` for bad data. Source: Rasmussen & Williams (2006), chapter 2.7 and section 9.9.
     """
 
     def __init__(

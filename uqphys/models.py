@@ -189,10 +189,10 @@ class Model(Protocol):
     shape: tuple[int, ...]  # lattice lengths
 
     def energy(self, x):
-        "Total energy of every configuration."
+        "Total energy (...) of configurations x (..., *shape)."
 
     def observables(self, x) -> dict:
-        "Name -> value for every configuration."
+        "Name -> value (...) for configurations x (..., *shape)."
 
 
 def check_model(

@@ -64,7 +64,7 @@ def write_file(
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
 
-
+# %% ../nbs/21_training.ipynb #21-011
 def save_state(
     path,  # file to write; an existing one is replaced
     state: dict,  # tensors, numbers, strings, and lists or dicts of them
@@ -74,7 +74,7 @@ def save_state(
     torch.save(state, buffer)
     write_file(path, buffer.getvalue())
 
-# %% ../nbs/21_training.ipynb #21-010
+# %% ../nbs/21_training.ipynb #21-012
 def load_state(
     path,  # file written by `save_state`
     kind: str,  # what the file must hold, the value of its entry "kind"
@@ -90,7 +90,7 @@ def load_state(
         raise ValueError(f"path={str(path)!r}: holds something else than {kind!r}")
     return state
 
-# %% ../nbs/21_training.ipynb #21-013
+# %% ../nbs/21_training.ipynb #21-015
 def check_labelled(
     x,  # configurations (n, *shape)
     y,  # targets (n, d)
@@ -106,7 +106,7 @@ def check_labelled(
         raise ValueError(f"y={y[~np.isfinite(y)][0]} in row {np.argwhere(~np.isfinite(y))[0][0]}: expected finite numbers")
     return Labelled(x, y)
 
-# %% ../nbs/21_training.ipynb #21-015
+# %% ../nbs/21_training.ipynb #21-017
 @dataclass
 class History:
     "What happened in a training: errors per epoch, the best epoch, and whether it stopped early."
@@ -132,7 +132,7 @@ class _Task:
         rows = self.inputs.rows(index) if isinstance(self.inputs, Environments) else self.inputs[index]
         return ((network(rows) / self.sites - self.target[index]) ** 2).mean()
 
-# %% ../nbs/21_training.ipynb #21-016
+# %% ../nbs/21_training.ipynb #21-018
 def _prepare(network, x, y, validation, seed):
     "Scale, split, and count environments once; returns the task with the offset and scale of the energies per site."
     sites = int(np.prod(x.shape[1:]))
@@ -161,7 +161,7 @@ def _rescale(network, offset, scale):
         network.head.weight *= torch.as_tensor(scale)[:, None]
         network.head.weight[:, 0] += torch.as_tensor(offset)
 
-# %% ../nbs/21_training.ipynb #21-018
+# %% ../nbs/21_training.ipynb #21-020
 def _epoch(network, task, optimiser, batch_size, generator):
     "One pass over the training part; returns the errors on both parts after it."
     order = generator.permutation(task.learn)
@@ -177,13 +177,13 @@ def _epoch(network, task, optimiser, batch_size, generator):
         raise ValueError("learning_rate: the training diverged (the error is not finite); a smaller one is needed")
     return learn**0.5, judge**0.5
 
-# %% ../nbs/21_training.ipynb #21-019
+# %% ../nbs/21_training.ipynb #21-021
 def _feature_weights(network):
     "All weights but those of the head; where there are none, a stand-in that no gradient reaches."
     head = {id(p) for p in network.head.parameters()}
     return [p for p in network.parameters() if id(p) not in head] or [torch.nn.Parameter(torch.zeros(()))]
 
-# %% ../nbs/21_training.ipynb #21-020
+# %% ../nbs/21_training.ipynb #21-022
 class _Run:
     "The state of a training: everything that a checkpoint holds, so that a resumed run gives the same bits."
 
@@ -206,7 +206,7 @@ class _Run:
         return dict(kind="training", recipe=recipe, network=self.network.state_dict(), best=self.best, generator=generator,
                     optimiser=self.optimiser.state_dict(), schedule=self.schedule.state_dict(), history=vars(self.history))
 
-# %% ../nbs/21_training.ipynb #21-021
+# %% ../nbs/21_training.ipynb #21-023
 def _resume(run, path, recipe):
     "Continue from a checkpoint, if there is one and it belongs to this very training."
     import ast
@@ -223,7 +223,7 @@ def _resume(run, path, recipe):
     run.history, run.best = History(**state["history"]), state["best"]
     return run
 
-# %% ../nbs/21_training.ipynb #21-022
+# %% ../nbs/21_training.ipynb #21-024
 def train(
     network,  # a torch module with a linear `head` whose first feature counts the sites; changed in place
     x,  # configurations (n, *shape)
@@ -249,7 +249,7 @@ def train(
         _rescale(network, offset, scale)
     return _in_units(run.history, float(np.mean(scale)))
 
-# %% ../nbs/21_training.ipynb #21-023
+# %% ../nbs/21_training.ipynb #21-025
 def _check_settings(epochs, learning_rate, batch_size, validation, patience, checkpoint_every, seed):
     "All numbers of a training in one dictionary, checked."
     if isinstance(learning_rate, (bool, str)) or learning_rate is None or not 0 < learning_rate < np.inf:
@@ -267,7 +267,7 @@ def _fingerprint(x, y):
 
     return hashlib.sha256(np.ascontiguousarray(x).tobytes() + y.tobytes()).hexdigest()[:16]
 
-# %% ../nbs/21_training.ipynb #21-024
+# %% ../nbs/21_training.ipynb #21-026
 def _train(network, task, settings, checkpoint, progress, data):
     "Run the epochs, with early stopping and checkpoints."
     recipe = repr(dict(settings, data=data))
