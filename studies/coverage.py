@@ -51,11 +51,12 @@ def summary(rows: pd.DataFrame) -> dict:
     "What the notebook shows: counts, errors, and the standardised errors of every repetition."
     out = {"repetitions": int(rows["seed"].nunique()), "truth": repr(TRUTH), "beta": BETA, "cases": {}}
     for case, group in rows.groupby("case", sort=False):
-        table = summarise(group).reset_index().to_dict("records")
+        table = json.loads(summarise(group).reset_index().to_json(orient="records", double_precision=6))  # NaN becomes null
         g = group[group["evidence"] == "probe"]
         z = (g["predicted_bias"] - g["true_bias"]) / ((g["high"] - g["low"]) / 3.92)
         scores = {name: [round(float(v), 3) for v in z[g["observable"] == name]] for name in g["observable"].unique()}
-        out["cases"][case] = {"table": table, "z_scores": scores}
+        trusted = {name: [int(v) for v in g.loc[g["observable"] == name, "trust"]] for name in scores}
+        out["cases"][case] = {"table": table, "z_scores": scores, "trusted": trusted}
     return out
 
 

@@ -156,6 +156,7 @@ MODELS = [
     *rows_of("models.check_beta", lambda t, v: models.check_beta(v), "beta", BETAS, COLD),
     *rows_of("models.check_count", lambda t, v: models.check_count("draws", v), "draws", NOT_COUNTS, WHOLE + "1"),
     *rows_of("models.check_seed", lambda t, v: models.check_seed(v), "seed", SEEDS, WHOLE + "0"),
+    *rows_of("models.check_flag", lambda t, v: models.check_flag("flip", v), "flip", (("no", "'no'"), (1, "1"), (None, "None")), "True or False"),
     *rows_of("models.check_shape", lambda t, v: models.check_shape(v), "shape",
              ((4, "4"), ((), r"\(\)"), ((4, 0), r"\(4, 0\)"), ((4.0, 4), r"4\.0"), ("44", "'44'"), (None, "None")), "tuple of whole numbers"),
     *rows_of("models.check_spins", lambda t, v: models.check_spins(np.array(v), (2,)), "x",

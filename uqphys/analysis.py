@@ -20,6 +20,8 @@ with warnings.catch_warnings():  # pyerrors still asks SciPy for its retired odr
     warnings.simplefilter("ignore", DeprecationWarning)
     import pyerrors
 
+from .models import check_beta, check_count
+
 # %% ../nbs/11_analysis.ipynb #11-005
 def format_uncertainty(
     value: float,  # the estimate
@@ -29,6 +31,8 @@ def format_uncertainty(
     for name, number in (("value", value), ("error", error)):
         if not isinstance(number, Real):
             raise ValueError(f"{name}={number!r}: a real number is needed")
+    if error < 0:
+        raise ValueError(f"error={error!r}: a standard error must be >= 0")
     if not (math.isfinite(value) and math.isfinite(error) and error > 0):
         return f"{value:.6g}"
     exponent = int(f"{error:.1e}".split("e")[1])
@@ -148,7 +152,7 @@ def observable_series(
     return {str(n): v.transpose("chain", "draw").values.astype(np.float64)
             for n, v in ensemble.data_vars.items() if set(v.dims) == {"chain", "draw"}}
 
-
+# %% ../nbs/11_analysis.ipynb #11-030
 def linearised(
     derived: Derived,  # the function of means and its gradient
     values: Mapping,  # name -> (chain, draw) array, for all names it needs
@@ -156,11 +160,15 @@ def linearised(
     n_sites: int,  # number of sites
 ) -> np.ndarray:  # (chain, draw)
     "The series whose mean is the derived quantity and whose error is its error, to first order."
+    check_beta(beta)
+    check_count("n_sites", n_sites)
+    if missing := set(derived.needs) - set(values):
+        raise ValueError(f"values: {sorted(missing)} missing; the series of {', '.join(derived.needs)} are needed")
     means = {name: values[name].mean() for name in derived.needs}
     slopes = derived.gradient(means, beta, n_sites)
     return derived(means, beta, n_sites) + sum(slopes[name] * (values[name] - means[name]) for name in derived.needs)
 
-# %% ../nbs/11_analysis.ipynb #11-030
+# %% ../nbs/11_analysis.ipynb #11-032
 def estimates(
     ensemble: xr.Dataset,  # as sample() returns it; attrs must hold beta and shape
 ) -> dict:  # name -> Estimate
@@ -176,7 +184,7 @@ def estimates(
             found[name] = gamma_error(linearised(derived, values, beta, n_sites), name)
     return found
 
-# %% ../nbs/11_analysis.ipynb #11-035
+# %% ../nbs/11_analysis.ipynb #11-037
 def diagnostics(
     ensemble: xr.Dataset,  # as sample() returns it; R-hat needs at least two chains
 ) -> pd.DataFrame:  # one row per observable; r_hat, ess_bulk, ess_tail

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .models import check_count, check_seed, check_spins, pattern_spins
+from .models import check_count, check_flag, check_seed, check_spins, pattern_spins
 
 # %% ../nbs/20_architectures.ipynb #20-006
 def shell_offsets(
@@ -42,6 +42,17 @@ def _plaquette_mean(x, ndim):
             total, count = total + x * _shift(x, u) * _shift(x, v) * _shift(x, u + v), count + 1
     return total / count
 
+
+def _as_lattice(x, ndim):
+    "x as a float64 tensor with at least the axes of the lattice."
+    try:
+        x = torch.as_tensor(x if isinstance(x, torch.Tensor) else np.array(x, dtype=float)).to(torch.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"x={' '.join(repr(x).split())[:60]}: expected an array or tensor of numbers") from None
+    if x.ndim < ndim:
+        raise ValueError(f"x of shape {tuple(x.shape)}: expected (..., *shape) with {ndim} lattice axes")
+    return x
+
 # %% ../nbs/20_architectures.ipynb #20-010
 def environment(
     x,  # configurations (..., *shape), array or tensor; any numbers
@@ -52,8 +63,10 @@ def environment(
     flip_symmetric: bool = True,  # whether a global flip must leave the descriptors unchanged
 ) -> torch.Tensor:  # descriptors (..., n_sites, g), float64
     "What each site sees of its surroundings, unchanged by the symmetries of the lattice."
-    x = torch.as_tensor(x).to(torch.float64)
-    means = [sum(_shift(x, o) for o in shell) / len(shell) for shell in shell_offsets(ndim, shells)]
+    for name, value in (("plaquettes", plaquettes), ("squares", squares), ("flip_symmetric", flip_symmetric)):
+        check_flag(name, value)
+    offsets, x = shell_offsets(ndim, shells), _as_lattice(x, ndim)
+    means = [sum(_shift(x, o) for o in shell) / len(shell) for shell in offsets]
     columns = [x * mean for mean in means]
     columns += [mean**2 for mean in means] if squares else []
     columns += [_plaquette_mean(x, ndim)] if plaquettes else []
@@ -166,16 +179,17 @@ def _build(net, config):
     "Check the arguments of a `LocalEnergyNet` and make its layers."
     if config["ndim"] not in (2, 3):
         raise ValueError(f"ndim={config['ndim']!r}: a lattice of 2 or 3 dimensions is accepted")
-    if isinstance(config["hidden"], (str, int)):
+    if isinstance(config["hidden"], str) or not np.iterable(config["hidden"]):
         raise ValueError(f"hidden={config['hidden']!r}: expected a sequence of widths such as (16, 16), or ()")
     hidden = tuple(check_count("hidden", h) for h in config["hidden"])
     shells, outputs = check_count("shells", config["shells"]), check_count("outputs", config["outputs"])
     seed = check_seed(config["seed"])
-    net.config = {**config, "hidden": hidden, "shells": shells, "outputs": outputs, "seed": seed}
+    flags = {k: check_flag(k, config[k]) for k in ("plaquettes", "squares", "flip_symmetric", "linear")}
+    net.config = {**config, **flags, "hidden": hidden, "shells": shells, "outputs": outputs, "seed": seed}
     size = _descriptors(np.ones((1, *[3] * config["ndim"])), net.config).shape[-1]
     children = [int(s.generate_state(1)[0]) for s in np.random.SeedSequence(seed).spawn(2)]
     net.shared = _dense([size, *hidden], torch.float64, children[0])
-    width = 1 + size * bool(config["linear"]) + (hidden[-1] if hidden else 0)
+    width = 1 + size * flags["linear"] + (hidden[-1] if hidden else 0)
     net.head = torch.nn.utils.skip_init(torch.nn.Linear, width, outputs, bias=False, dtype=torch.float64)
     generator = torch.Generator().manual_seed(children[1])
     torch.nn.init.normal_(net.head.weight, std=width**-0.5, generator=generator)
@@ -195,6 +209,8 @@ def pattern_features(
     net: LocalEnergyNet,  # a 2D network that sees no further than the eight sites around each site
 ) -> torch.Tensor:  # features (512, p) of a site, for each 3x3 pattern centred on it
     "Tabulate the features of a site over all 3x3 patterns; `ValueError` if the network sees further."
+    if not isinstance(net, SiteSum):
+        raise ValueError(f"net={type(net).__name__}: expected a LocalEnergyNet")
     reach = max(int(np.abs(o).max()) for o in shell_offsets(net.config["ndim"], net.config["shells"]))
     if net.config["ndim"] != 2 or reach > 1:
         raise ValueError(

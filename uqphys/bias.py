@@ -22,7 +22,8 @@ from scipy.stats import norm
 from .analysis import DERIVED, format_uncertainty, gamma_error, observable_series
 from .exact import enumerate_states
 from .gp import ExactGP, canonical_forms, distinct_rows, leave_one_out
-from .models import Ising, check_count, check_seed, check_spins, pattern_index, spin_observables
+from .models import Ising, check_beta, check_count, check_seed, check_spins, pattern_index, spin_observables
+from .predictive import _matrix
 from .sampling import one_thread, sample
 from .training import labelled, write_file
 
@@ -65,6 +66,10 @@ def _check_approximation(self):
         raise ValueError(f"exact={self.exact!r}: expected a Model with `shape` and `energy(x)`")
     if not callable(getattr(self.surrogate, "predict", None)):
         raise ValueError(f"surrogate={self.surrogate!r}: expected a fitted surrogate with `predict(x)`")
+    if getattr(self.surrogate, "posterior", True) is not None:  # fitted, or no LastLayer
+        outputs = np.shape(self.surrogate.predict(np.ones((1, *self.exact.shape), dtype=np.int8)).mean)
+        if outputs != (1, 1):
+            raise ValueError(f"surrogate with {outputs[-1]} outputs: expected one, the total energy")
     if len(self.exact.shape) != 2 or not callable(getattr(self.surrogate, "pattern_energies", None)):
         return
     try:
@@ -103,8 +108,8 @@ def sort_draws(
     lattice: bool = True,  # whether shifts, rotations and reflections are symmetries
 ) -> Classes:
     "Sort the draws of an ensemble into classes of configurations that the symmetries map onto each other."
-    if "config" not in ensemble:
-        raise ValueError("ensemble without 'config': sample it with keep='configs'")
+    if not isinstance(ensemble, xr.Dataset) or "config" not in ensemble:
+        raise ValueError(f"ensemble={type(ensemble).__name__} without 'config': expected the Dataset of sample(..., keep='configs')")
     config = ensemble["config"].values
     flat = config.reshape(-1, *config.shape[2:])
     first, row = distinct_rows(flat)
@@ -124,7 +129,11 @@ def class_weights(
     estimator: str = "reweighting",  # or "cumulant1", "cumulant2"
 ) -> np.ndarray:  # (k, c); mean 1 over the ensemble
     "The factor by which each class gains or loses weight when D is added to the energy."
-    share = counts / counts.sum()
+    difference, counts = np.asarray(difference, dtype=float), np.asarray(counts)
+    if difference.ndim != 2 or difference.shape[1:] != counts.shape or not np.isfinite(difference).all():
+        bad = difference[~np.isfinite(difference)][:1] if difference.shape[1:] == counts.shape else difference.shape
+        raise ValueError(f"difference={bad}: expected finite numbers of shape (k, {len(counts)})")
+    share, beta = counts / counts.sum(), check_beta(beta)
     x = beta * (difference - (difference @ share)[:, None])
     if estimator == "reweighting":
         w = np.exp(-(x - x.min(1, keepdims=True)))
@@ -238,6 +247,8 @@ def choose_probes(
     seed: int,  # of the order
 ) -> np.ndarray:  # indices of the chosen classes, at most n
     "The first n distinct classes met when the draws are looked through in random order."
+    if not isinstance(classes, Classes):
+        raise ValueError(f"classes={type(classes).__name__}: expected Classes, as sort_draws() returns them")
     order = np.random.default_rng(check_seed(seed)).permutation(classes.index.ravel())
     first = np.unique(order, return_index=True)[1]
     return order[np.sort(first)][: check_count("probes", n, 5)]
@@ -302,7 +313,9 @@ def tail_index(
     log_weights,  # logarithms of the importance weights, one for each draw
 ) -> float:
     "Pareto tail index of importance weights (ArviZ); above 0.7 a mean cannot be trusted. Minus infinity: no tail at all."
-    values = np.sort(np.ravel(log_weights))
+    values = np.sort(np.ravel(_matrix("log_weights", log_weights)))
+    if len(values) < 5:
+        raise ValueError(f"log_weights of length {len(values)}: expected at least 5 numbers")
     n = len(values)
     cutoff = values[-min(n, int(np.ceil(min(0.2 * n, 3 * np.sqrt(n)))) + 1)]
     above = values[values > cutoff]
@@ -446,6 +459,8 @@ def _plot_report(report, ax):
     "One horizontal bar for each observable, in percent of the corrected value."
     import matplotlib.pyplot as plt
 
+    if ax is not None and not isinstance(ax, plt.Axes):
+        raise ValueError(f"ax={ax!r}: expected matplotlib axes, or None for a new figure")
     table = report.table
     ax = ax or plt.subplots(figsize=(6, 0.5 * len(table) + 1.2), layout="constrained")[1]
     unit = 100 / table["corrected"].abs().clip(lower=1e-12)
@@ -545,7 +560,11 @@ def _check_probes(probes, approximation, evidence):
         return check_count("probes", probes, 5)
     x = np.asarray(probes)
     check_spins(x, approximation.shape, "probes")
-    return x.reshape(-1, *approximation.shape)
+    x = x.reshape(-1, *approximation.shape).astype(np.int8)
+    forms = canonical_forms(x, approximation.flip_symmetric) if approximation.lattice_symmetric else x
+    if len(distinct_rows(forms)[0]) < 5:
+        raise ValueError(f"probes of length {len(x)} with {len(distinct_rows(forms)[0])} distinct configurations (up to symmetry): at least 5 are needed")
+    return x
 
 # %% ../nbs/40_bias.ipynb #40-047
 def _check_request(approximation, ensemble, observables, evidence, estimator):
@@ -559,7 +578,7 @@ def _check_request(approximation, ensemble, observables, evidence, estimator):
         raise ValueError(f"estimator={estimator!r}: expected one of {', '.join(ESTIMATORS)}")
     if observables is None:
         return ["energy", "abs_m", "m2", "susceptibility"]
-    names = [observables] if isinstance(observables, str) else list(observables)
+    names = [observables] if isinstance(observables, str) else list(observables) if np.iterable(observables) else []
     if not names:
         raise ValueError(f"observables={observables!r}: expected at least one of {', '.join(available)}")
     for name in names:
@@ -592,7 +611,12 @@ def exact_bias(
     observables: Sequence[str] = ("energy", "abs_m", "m2", "susceptibility"),  # names, derived ones included
 ) -> pd.DataFrame:  # indexed by observable; columns `exact` and `exact_bias`
     "Exact values, and the exact bias = surrogate - exact, by enumeration of both models; no sampling error is in it."
-    names, n_sites, values = list(observables), approximation.n_sites, []
+    if not isinstance(approximation, Approximation):
+        raise ValueError(f"approximation={type(approximation).__name__}: expected an Approximation(exact, surrogate)")
+    if not np.iterable(observables):
+        raise ValueError(f"observables={observables!r}: expected a list of names such as 'energy'")
+    names = [observables] if isinstance(observables, str) else list(observables)
+    n_sites, values = approximation.n_sites, []
     for model in (approximation.exact, approximation):
         square = {"energy2": lambda x, model=model: (np.asarray(model.energy(x)) / n_sites) ** 2}
         means = enumerate_states(model, beta, square).averages
@@ -617,6 +641,9 @@ def rehearse(
     evidences: Sequence[str] = ("probe", "posterior"),  # kinds of evidence to try
 ) -> pd.DataFrame:  # the rows of the reports, with `evidence`, `true_bias`, `exact`, `seed`
     "Walk the whole road once, from new training data to the report, where the exact bias is known by enumeration."
+    if not callable(make_surrogate):
+        raise ValueError(f"make_surrogate={make_surrogate!r}: expected a function from a seed to an unfitted surrogate")
+    training = check_count("training", training, 4)
     data, make, chain, ask = (int(s.generate_state(1)[0]) for s in np.random.SeedSequence(check_seed(seed)).spawn(4))
     examples = labelled(truth, beta if training_beta is None else training_beta, training, seed=data)
     surrogate = make_surrogate(make).fit(*examples, progress=False)
@@ -644,10 +671,21 @@ def rich_enough(seed: int):  # of the surrogate
     return LastLayer(LocalEnergyNet(hidden=(16,), seed=seed), seed=seed, epochs=200)
 
 # %% ../nbs/40_bias.ipynb #40-056
+def _among_trusted(g):
+    "Coverage, and the error after correction, of the reports that trusted themselves."
+    g = g[g["trust"].astype(bool)]
+    if not len(g):
+        return {"coverage_trusted": np.nan, "rms_after_trusted": np.nan}
+    return {"coverage_trusted": g["inside"].mean(), "rms_after_trusted": float(np.sqrt(((g["corrected"] - g["exact"]) ** 2).mean()))}
+
+
 def summarise(
     rehearsals: pd.DataFrame,  # rows of many calls of `rehearse`
 ) -> pd.DataFrame:  # one row for each evidence and observable
     "Coverage of the 95 % interval, root-mean-square errors before and after correction, and how often trust was refused."
+    needed = {"evidence", "observable", "low", "high", "true_bias", "corrected", "exact", "trust"}
+    if missing := needed - set(getattr(rehearsals, "columns", ())):
+        raise ValueError(f"rehearsals={type(rehearsals).__name__} without {', '.join(sorted(missing))}: expected rows of rehearse()")
     r = rehearsals.assign(inside=(rehearsals["low"] <= rehearsals["true_bias"]) & (rehearsals["true_bias"] <= rehearsals["high"]))
     root = lambda v: float(np.sqrt(np.mean(np.square(v))))
     rows = []
@@ -655,5 +693,5 @@ def summarise(
         missed = g[~g["inside"]]
         rows.append({"evidence": evidence, "observable": name, "repetitions": len(g), "coverage": g["inside"].mean(),
                      "rms_bias": root(g["true_bias"]), "rms_after": root(g["corrected"] - g["exact"]),
-                     "trusted": g["trust"].mean(), "warned_when_missed": 1 - missed["trust"].mean() if len(missed) else np.nan})
+                     "trusted": g["trust"].mean(), **_among_trusted(g), "warned_when_missed": 1 - missed["trust"].mean() if len(missed) else np.nan})
     return pd.DataFrame(rows).set_index(["evidence", "observable"])

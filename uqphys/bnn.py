@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from .architectures import LocalEnergyNet, pattern_features
-from .models import check_count, check_seed
-from .predictive import Predictive
+from .models import check_count, check_flag, check_number, check_seed, check_spins
+from .predictive import Predictive, _matrix
 from .sampling import one_thread
 from .training import check_labelled, load_state, save_state, train
 
@@ -28,15 +28,8 @@ class Posterior(NamedTuple):
     evidence: float  # ln p(Y | Φ, M, K, V, σ)
 
 # %% ../nbs/31_bnn.ipynb #31-007
-def last_layer_posterior(
-    features,  # Φ, (n, p)
-    targets,  # Y, (n, d)
-    prior_mean,  # M, (d, p)
-    column_covariance,  # K, (p, p), positive definite
-    row_covariance,  # V, (d, d), positive definite
-    sigma,  # σ, (n,), positive
-) -> Posterior:
-    "Posterior and evidence of a linear layer with a matrix-normal prior (arXiv:2405.01761; closed form)."
+def _infer(features, targets, prior_mean, column_covariance, row_covariance, sigma):
+    "The closed form, for arguments known to fit."
     phi, (n, d) = features / sigma[:, None], targets.shape
     residual = (targets - features @ prior_mean.T) / sigma[:, None]
     L = np.linalg.cholesky(column_covariance)
@@ -53,7 +46,43 @@ def last_layer_posterior(
     evidence = -0.5 * (n * np.linalg.slogdet(row_covariance)[1] + d * logdet + quadratic + n * d * np.log(2 * np.pi))
     return Posterior(mean, factor @ factor.T, factor, misfit, float(evidence))
 
-# %% ../nbs/31_bnn.ipynb #31-011
+# %% ../nbs/31_bnn.ipynb #31-008
+def _check_covariance(name, value, size):
+    "A symmetric positive definite matrix of the wanted size."
+    value = _matrix(name, value, (size, size))
+    if not np.allclose(value, value.T, rtol=1e-8, atol=0) or np.linalg.eigvalsh(value).min() <= 0:
+        raise ValueError(f"{name} with smallest eigenvalue {np.linalg.eigvalsh(value).min():.3g}: expected a symmetric positive definite matrix")
+    return value
+
+
+def last_layer_posterior(
+    features,  # Φ, (n, p)
+    targets,  # Y, (n, d)
+    prior_mean,  # M, (d, p)
+    column_covariance,  # K, (p, p), positive definite
+    row_covariance,  # V, (d, d), positive definite
+    sigma,  # σ, (n,), positive
+) -> Posterior:
+    "Posterior and evidence of a linear layer with a matrix-normal prior (arXiv:2405.01761; closed form)."
+    features, targets, prior_mean, sigma = _check_layer(features, targets, prior_mean, sigma)
+    K = _check_covariance("column_covariance", column_covariance, features.shape[1])
+    return _infer(features, targets, prior_mean, K, _check_covariance("row_covariance", row_covariance, targets.shape[1]), sigma)
+
+
+def _check_layer(features, targets, prior_mean, sigma=None):
+    "Arrays of a linear layer that fit together."
+    features, targets = _matrix("features", features), _matrix("targets", targets)
+    if features.ndim != 2 or not features.size:
+        raise ValueError(f"features of shape {features.shape}: expected (n, p)")
+    if targets.ndim != 2 or len(targets) != len(features):
+        raise ValueError(f"targets of shape {targets.shape}: expected ({len(features)}, d)")
+    prior_mean = _matrix("prior_mean", prior_mean, (targets.shape[1], features.shape[1]))
+    sigma = _matrix("sigma", np.ones(len(features)) if sigma is None else sigma, (len(features),))
+    if sigma.min() <= 0:
+        raise ValueError(f"sigma={sigma.min()}: expected positive numbers")
+    return features, targets, prior_mean, sigma
+
+# %% ../nbs/31_bnn.ipynb #31-012
 def _column_step(posterior, prior_mean, base, row_covariance, kind, strength):
     "One expectation-maximisation step for K; kind 'scalar' or 'full' (with an inverse-Wishart hyper-prior)."
     d, p = posterior.mean.shape
@@ -71,7 +100,7 @@ def _log_prior(column_covariance, base, kind, strength):
     logdet = np.linalg.slogdet(column_covariance)[1]
     return -0.5 * ((strength + len(base) + 1) * logdet + strength * np.trace(np.linalg.solve(column_covariance, base)))
 
-# %% ../nbs/31_bnn.ipynb #31-012
+# %% ../nbs/31_bnn.ipynb #31-013
 def _row_step(misfit, n, floor):
     "The best V for given K: S/n, its eigenvalues kept above a floor (which keeps it the best allowed one)."
     scale = np.sqrt(floor)
@@ -89,12 +118,29 @@ def _sigma_step(fit, problem, directions, coefficients, step):
     for _ in range(30):
         trial = coefficients + step * gradient
         wide = np.exp(0.5 * np.clip(directions @ trial, -20, 20))
-        if last_layer_posterior(features, targets, prior_mean, K, V, wide).evidence >= fit.evidence:
+        if _infer(features, targets, prior_mean, K, V, wide).evidence >= fit.evidence:
             return trial, wide, step * 2
         step /= 4
     return coefficients, sigma, step
 
 # %% ../nbs/31_bnn.ipynb #31-014
+def _check_search(features, targets, directions, column_covariance, strength, iterations, tolerance):
+    "Refuse by name what the search for hyperparameters cannot use."
+    check_count("iterations", iterations)
+    check_number("tolerance", tolerance)
+    if column_covariance not in ("scalar", "full"):
+        raise ValueError(f"column_covariance={column_covariance!r}: expected 'scalar' or 'full'")
+    if check_number("strength", strength, "expected a finite number >= 0") < 0:
+        raise ValueError(f"strength={strength!r}: expected a finite number >= 0")
+    (n, p), q = features.shape, 0
+    if directions is not None:
+        q = _matrix("directions", directions).shape[-1] if np.ndim(directions) == 2 else 0
+        _matrix("directions", directions, (n, q))
+    if column_covariance == "full" and not strength and n < p + targets.shape[1] + q:
+        raise ValueError(f"strength={strength!r}: {n} rows are too few for a full K ({p} x {p}) without a hyper-prior; "
+                         "expected strength > 0, or column_covariance='scalar'")
+
+# %% ../nbs/31_bnn.ipynb #31-016
 def expectation_maximisation(
     features,  # Φ, (n, p)
     targets,  # Y, (n, d)
@@ -107,20 +153,22 @@ def expectation_maximisation(
     tolerance: float = 1e-9,  # stop when the objective gains less than this a step, relative to n
 ) -> tuple:  # (Posterior, K, V, b, history of the objective)
     "Maximise the evidence over V, K and σ(x); the objective (evidence plus hyper-prior) never falls."
-    n, K, V, sigma, step, history = len(targets), base_covariance, np.diag(targets.var(0) + 1e-300), np.ones(len(targets)), 0.1, []
+    features, targets, prior_mean, sigma = _check_layer(features, targets, prior_mean)
+    _check_search(features, targets, directions, column_covariance, strength, iterations, tolerance)
+    n, K, V, step, history = len(targets), base_covariance, np.diag(targets.var(0) + 1e-300), 0.1, []
     b, floor = None if directions is None else np.zeros(directions.shape[1]), 1e-14 * np.diag(V)
-    infer = lambda K, V, sigma: last_layer_posterior(features, targets, prior_mean, K, V, sigma)
+    infer = lambda K, V, sigma: _infer(features, targets, prior_mean, K, V, sigma)
     for _ in range(iterations):
+        K = _column_step(fit, prior_mean, base_covariance, V, column_covariance, strength) if history else K
         V = _row_step(infer(K, V, sigma).misfit, n, floor)
         if directions is not None:
             b, sigma, step = _sigma_step(infer(K, V, sigma), (features, targets, prior_mean, K, V, sigma), directions, b, step)
         fit = infer(K, V, sigma)
         history.append(fit.evidence + _log_prior(K, base_covariance, column_covariance, strength))
         if len(history) > 1 and history[-1] - history[-2] < tolerance * n: break
-        K = _column_step(fit, prior_mean, base_covariance, V, column_covariance, strength)
     return fit, K, V, b, np.array(history)
 
-# %% ../nbs/31_bnn.ipynb #31-019
+# %% ../nbs/31_bnn.ipynb #31-021
 def draw_weights(
     posterior: Posterior,  # of the last layer
     row_covariance,  # V, (d, d)
@@ -130,7 +178,7 @@ def draw_weights(
     "Weights drawn from the posterior: each draw is one function, at all inputs together."
     d, p = posterior.mean.shape
     z = np.random.default_rng(check_seed(seed)).standard_normal((check_count("k", k), d, p))
-    return posterior.mean + np.linalg.cholesky(row_covariance) @ z @ posterior.factor.T
+    return posterior.mean + np.linalg.cholesky(_check_covariance("row_covariance", row_covariance, d)) @ z @ posterior.factor.T
 
 
 def last_layer_predictive(
@@ -142,13 +190,16 @@ def last_layer_predictive(
     seed: int,  # of the draws
 ) -> Predictive:
     "The exact Gaussian predictive of a Bayesian last layer, with joint draws."
-    spread, V = np.diag(row_covariance), row_covariance
+    (d, p), draws = posterior.mean.shape, check_count("draws", draws)
+    V = _check_covariance("row_covariance", row_covariance, d)
+    features, spread = _matrix("features", features, (len(features), p)), np.diag(V)
+    sigma = _matrix("sigma", sigma, (len(features),))
     epistemic = ((features @ posterior.factor) ** 2).sum(1)[:, None] * spread
     functions = draw_weights(posterior, V, draws, seed) @ features.T
     correlation = V / np.sqrt(np.outer(spread, spread))
     return Predictive(features @ posterior.mean.T, epistemic, sigma[:, None] ** 2 * spread, functions.swapaxes(1, 2), correlation)
 
-# %% ../nbs/31_bnn.ipynb #31-023
+# %% ../nbs/31_bnn.ipynb #31-025
 class LastLayer:
     """A network whose last layer is Bayesian: exact posterior, joint draws, any lattice size.
 
@@ -185,7 +236,7 @@ class LastLayer:
         "What the surrogate believes at configurations x (n, *shape), as a `Predictive`."
         return _predict(self, x)
 
-# %% ../nbs/31_bnn.ipynb #31-024
+# %% ../nbs/31_bnn.ipynb #31-026
 def _checked(options):
     "The options of a `LastLayer`, each refused by name if it is out of range."
     options["seed"] = check_seed(options["seed"])
@@ -193,9 +244,9 @@ def _checked(options):
     options["draws"] = check_count("draws", options["draws"], 2)
     if options["column_covariance"] not in ("scalar", "full"):
         raise ValueError(f"column_covariance={options['column_covariance']!r}: expected 'scalar' or 'full'")
-    strength = options["strength"]
-    if isinstance(strength, (bool, str)) or strength is None or not 0 <= strength < np.inf:
-        raise ValueError(f"strength={strength!r}: expected a finite number >= 0")
+    options["heteroscedastic"] = check_flag("heteroscedastic", options["heteroscedastic"])
+    if check_number("strength", options["strength"], "expected a finite number >= 0") < 0:
+        raise ValueError(f"strength={options['strength']!r}: expected a finite number >= 0")
     return options
 
 
@@ -206,12 +257,15 @@ def _features(self, x, need_fit=True):
     with torch.no_grad(), one_thread():
         return self.architecture.features(x).numpy()
 
-# %% ../nbs/31_bnn.ipynb #31-025
+# %% ../nbs/31_bnn.ipynb #31-027
 def _fit(self, x, y, progress):
     "The work of `LastLayer.fit`."
     options = self.options
+    if x.ndim not in (3, 4):
+        raise ValueError(f"x of shape {x.shape}: expected configurations (n, *shape) of a lattice of 2 or 3 dimensions")
+    check_spins(x, x.shape[1:])
     if self.architecture is None:
-        self.architecture = LocalEnergyNet(x.ndim - 1, seed=options["seed"])
+        self.architecture = LocalEnergyNet(x.ndim - 1, outputs=y.shape[1], seed=options["seed"])
     if options["epochs"] and self.architecture.config["hidden"]:
         train(self.architecture, x, y, seed=options["seed"], epochs=options["epochs"], progress=progress)
     features, sites = _features(self, x, need_fit=False), int(np.prod(x.shape[1:]))
@@ -227,7 +281,7 @@ def _fit(self, x, y, progress):
     self.residual = y - features @ self.posterior.mean.T
     return self
 
-# %% ../nbs/31_bnn.ipynb #31-026
+# %% ../nbs/31_bnn.ipynb #31-028
 def _noise_basis(features, q=2):
     "Centre, scale and leading principal directions of features per site: what σ(x) may depend on."
     centre, scale = features.mean(0), np.maximum(features.std(0), 1e-12)
@@ -253,12 +307,12 @@ def _predict(self, x):
     with one_thread():
         return last_layer_predictive(features, self.posterior, self.row_covariance, sigma, self.options["draws"], self.options["seed"])
 
-# %% ../nbs/31_bnn.ipynb #31-032
+# %% ../nbs/31_bnn.ipynb #31-034
 def _save(self, path):
     "Write the fitted surrogate to one file; it is replaced only when complete."
     if self.posterior is None:
         raise ValueError("surrogate not fitted: call fit(x, y) first")
-    arrays = {k: torch.as_tensor(v) for k, v in self.posterior._asdict().items() if k != "evidence"}
+    arrays = {k: torch.as_tensor(np.asarray(v)) for k, v in self.posterior._asdict().items()}
     extra = dict(column_covariance=self.column_covariance, row_covariance=self.row_covariance, evidence=self.evidence,
                  residual=self.residual, noise_basis=self.noise_basis, noise_weights=self.noise_weights)
     extra = {k: None if v is None else torch.as_tensor(v) for k, v in extra.items()}
@@ -275,13 +329,13 @@ def _load(path):
     for name, value in state["extra"].items():
         setattr(surrogate, name, None if value is None else value.numpy())
     arrays = {k: v.numpy() for k, v in state["arrays"].items()}
-    surrogate.posterior = Posterior(**arrays, evidence=float(surrogate.evidence[-1]))
+    surrogate.posterior = Posterior(**arrays | {"evidence": float(arrays["evidence"])})
     return surrogate
 
 
 LastLayer.save, LastLayer.load = _save, staticmethod(_load)
 
-# %% ../nbs/31_bnn.ipynb #31-035
+# %% ../nbs/31_bnn.ipynb #31-037
 def _pattern_energies(self):
     "Mean energy (512,) of a site for each 3x3 pattern; `ValueError` if the network sees further."
     if self.posterior is None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
-from .models import check_count, check_seed
+from .models import check_count, check_number, check_seed
 
 # %% ../nbs/30_predictive.ipynb #30-006
 def _matrix(name, value, shape=None):
@@ -55,6 +55,14 @@ class Predictive:
         return self.epistemic + self.aleatoric
 
 # %% ../nbs/30_predictive.ipynb #30-008
+def _correlation(value, d):
+    "A symmetric, positive definite (d, d) matrix."
+    matrix = _matrix("correlation", value, (d, d))
+    if not np.allclose(matrix, matrix.T) or (np.linalg.eigvalsh(matrix) <= 0).any():
+        raise ValueError(f"correlation of shape {matrix.shape}: must be symmetric and positive definite")
+    return matrix
+
+
 def _check_predictive(p):
     mean = _matrix("mean", p.mean)
     if mean.ndim != 2:
@@ -62,13 +70,15 @@ def _check_predictive(p):
     draws = _matrix("draws", p.draws)
     if draws.ndim != 3 or draws.shape[1:] != mean.shape:
         raise ValueError(f"draws of shape {draws.shape}: expected (s, {mean.shape[0]}, {mean.shape[1]})")
+    if len(draws) == 0:
+        raise ValueError(f"draws of shape {draws.shape}: expected at least one draw")
     fixed = dict(mean=mean, draws=draws)
     for name in ("epistemic", "aleatoric"):
         fixed[name] = _matrix(name, getattr(p, name), mean.shape)
         if (fixed[name] < 0).any():
             raise ValueError(f"{name}={fixed[name].min()}: a variance must be >= 0")
     if p.correlation is not None:
-        fixed["correlation"] = _matrix("correlation", p.correlation, (mean.shape[1],) * 2)
+        fixed["correlation"] = _correlation(p.correlation, mean.shape[1])
     for name, value in fixed.items():
         object.__setattr__(p, name, value)
 
@@ -79,12 +89,18 @@ def _cholesky(p):
     return np.linalg.cholesky(p.correlation) if p.correlation is not None else np.eye(d)
 
 
+def _check_belief(predictive):
+    if not isinstance(predictive, Predictive):
+        raise ValueError(f"predictive={type(predictive).__name__}: expected a Predictive, as predict(x) returns it")
+
+
 def sample_predictive(
     predictive: Predictive,  # what a surrogate believes
     k: int,  # number of samples
     seed: int,  # of the choice of draws and of the noise
 ) -> np.ndarray:  # observations (k, n, d)
     "Samples of y: each is one of the joint draws plus fresh noise at every input."
+    _check_belief(predictive)
     k, rng = check_count("k", k), np.random.default_rng(check_seed(seed))
     f = predictive.draws[rng.permutation(np.resize(np.arange(len(predictive.draws)), k))]
     noise = rng.standard_normal(f.shape) @ _cholesky(predictive).T
@@ -96,6 +112,7 @@ def log_prob(
     y,  # observations (n, d)
 ) -> np.ndarray:  # (n,), natural logarithm of the density of each row
     "Gaussian log density of each observation, with the total covariance across the d outputs."
+    _check_belief(predictive)
     y = _matrix("y", y, predictive.mean.shape)
     if not (predictive.variance > 0).all():
         raise ValueError("variance=0: a density needs a positive total variance at every input")
@@ -110,9 +127,11 @@ def interval(
     level: float = 0.95,  # probability inside, between 0 and 1
 ) -> tuple[np.ndarray, np.ndarray]:  # lower and upper ends, (n, d) each
     "Central interval that holds a new observation with the given probability."
-    if isinstance(level, (bool, str)) or not 0 < level < 1:
-        raise ValueError(f"level={level!r}: expected a probability between 0 and 1")
-    half = norm.ppf(0.5 + level / 2) * np.sqrt(predictive.variance)
+    _check_belief(predictive)
+    number = check_number("level", level, what := "expected a probability between 0 and 1")
+    if not 0 < number < 1:
+        raise ValueError(f"level={number}: {what}")
+    half = norm.ppf(0.5 + number / 2) * np.sqrt(predictive.variance)
     return predictive.mean - half, predictive.mean + half
 
 # %% ../nbs/30_predictive.ipynb #30-020
@@ -128,6 +147,7 @@ def score(
     "Proper scores (lower is better), and plain checks of honesty, of a prediction against observations."
     import scoringrules
 
+    _check_belief(predictive)
     y, sigma = _matrix("y", y, predictive.mean.shape), np.sqrt(predictive.variance)
     low, high = interval(predictive, 0.95)
     members = predictive.sample(min(len(predictive.draws), 500), seed=0)
@@ -150,7 +170,8 @@ def calibration(
     levels=None,  # nominal probabilities; None for 0.05, 0.10, ... 0.95
 ) -> np.ndarray:  # observed fraction inside the central interval of each level
     "Fraction of observations inside central intervals, for a range of nominal levels."
+    _check_belief(predictive)
     y = _matrix("y", y, predictive.mean.shape)
     levels = np.linspace(0.05, 0.95, 19) if levels is None else np.atleast_1d(levels)
     inside = lambda low, high: ((low <= y) & (y <= high)).mean()
-    return np.array([inside(*interval(predictive, float(level))) for level in levels])
+    return np.array([inside(*interval(predictive, level)) for level in levels])

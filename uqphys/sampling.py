@@ -22,7 +22,7 @@ import numpy as np
 import xarray as xr
 from tqdm import tqdm
 from . import __version__
-from .models import Ising, Model, check_beta, check_count, check_seed, pattern_index, spin_observables
+from .models import Ising, Model, check_beta, check_count, check_seed, check_shape, pattern_index, spin_observables
 
 # %% ../nbs/10_sampling.ipynb #10-005
 PROPOSE = 0.95  # the chance that a flip is tried at all; 1 would be wrong at high temperature, see "What can go wrong"
@@ -33,10 +33,18 @@ def site_at(
     step: tuple,  # how far to go along each axis
 ) -> np.ndarray:  # (N,) the number of the site that lies one step away from site 0, 1, ... N-1
     "Where a step leads from every site of the periodic lattice; sites are numbered in C order."
+    shape = check_shape(shape)
+    if np.shape(step) != (len(shape),):
+        raise ValueError(f"step={step!r}: must hold one whole number for each of the {len(shape)} lattice axes")
     sites = np.arange(math.prod(shape)).reshape(shape)
     return np.roll(sites, [-s for s in step], axis=tuple(range(len(shape)))).ravel()
 
 # %% ../nbs/10_sampling.ipynb #10-012
+def _check_ising(model):
+    if not isinstance(model, Ising):
+        raise ValueError(f"model={type(model).__name__}: an Ising model is needed")
+
+
 class Tables(NamedTuple):
     "Who interacts with whom; a coupling that is zero has a table of width zero."
     nearest: np.ndarray  # (N, z) int32
@@ -48,6 +56,7 @@ def interaction_tables(
     model: Ising,  # any lengths, two or three dimensions
 ) -> Tables:
     "Neighbour tables of an Ising model. With a length of 2 a neighbour occurs twice, as its bond does in the energy."
+    _check_ising(model)
     unit = np.eye(model.ndim, dtype=int)
     steps = [sign * e for e in unit for sign in (1, -1)]
     corners = [(s * a, t * b) for a, b in combinations(unit, 2) for s, t in product((1, -1), repeat=2)]
@@ -65,6 +74,8 @@ def acceptance_table(
     tables: Tables,  # who interacts with whom
 ) -> np.ndarray:  # (2, z+1, z2+1, p+1) probabilities: [spin up?, ups among neighbours, ..., squares with product +1]
     "The probability to flip, for every possible surrounding of a spin."
+    _check_ising(model)
+    check_beta(beta)
     sums = [np.arange(-t.shape[1], t.shape[1] + 1, 2.0) for t in tables]
     nearest, second, squares = np.meshgrid(*sums, indexing="ij")
     field = model.J * nearest + model.J2 * second + model.K * squares + model.h
@@ -84,6 +95,7 @@ def colour_sites(
     model: Ising,  # couplings decide how many colours are needed
 ) -> np.ndarray:  # (N,) int colour of each site
     "Colours such that no two interacting sites share one."
+    _check_ising(model)
     if any(length % 2 for length in model.shape):
         return _greedy_colours(np.concatenate([t.reshape(model.n_sites, -1) for t in interaction_tables(model)], axis=1))
     parity = np.indices(model.shape).reshape(model.ndim, -1) % 2
@@ -233,11 +245,21 @@ def _obstacle(model, method):
     return ""
 
 # %% ../nbs/10_sampling.ipynb #10-050
+def _check_model(model):
+    shape = getattr(model, "shape", None)
+    lengths = shape if isinstance(shape, (tuple, list)) else ()
+    if not 1 <= len(lengths) <= 3 or not all(isinstance(n, (int, np.integer)) and n >= 2 for n in lengths):
+        raise ValueError(f"model={model!r}: it needs a shape of one to three lengths >= 2, not shape={shape!r}")
+    if not callable(getattr(model, "energy", None)):
+        raise ValueError(f"model={model!r}: it needs a method energy(x)")
+
+
 def choose_method(
     model: Model,  # what is to be sampled
     method: str = "auto",  # one of METHODS
 ) -> tuple:  # (method, the reason in words)
     "Which method samples this model. ValueError if the name is unknown or the method cannot treat the model."
+    _check_model(model)
     if method not in METHODS:
         raise ValueError(f"method={method!r}: accepted are {', '.join(map(repr, METHODS))}")
     if method != "auto":
@@ -255,7 +277,7 @@ def start_patterns(
     shape: tuple,  # lengths of the lattice
 ) -> np.ndarray:  # (2 * 2**ndim, *shape) int8
     "Plane waves with all wave numbers 0 or pi, and their negatives: uniform, stripes, checkerboard."
-    sites = np.indices(shape)
+    sites = np.indices(check_shape(shape))
     waves = np.array([1 - 2 * (np.tensordot(k, sites, axes=1) % 2) for k in product((0, 1), repeat=len(shape))])
     return np.concatenate([waves, -waves]).astype(np.int8)
 
@@ -391,15 +413,6 @@ def _burn_in(model, beta, method, seed, sweeps, bar):
     return length, found
 
 # %% ../nbs/10_sampling.ipynb #10-076
-def _check_model(model):
-    shape = getattr(model, "shape", None)
-    lengths = shape if isinstance(shape, (tuple, list)) else ()
-    if not 1 <= len(lengths) <= 3 or not all(isinstance(n, (int, np.integer)) and n >= 2 for n in lengths):
-        raise ValueError(f"model={model!r}: it needs a shape of one to three lengths >= 2, not shape={shape!r}")
-    if not callable(getattr(model, "energy", None)):
-        raise ValueError(f"model={model!r}: it needs a method energy(x)")
-
-
 def _check_run(model, beta, draws, chains, burn_in, thin, seed, keep):
     _check_model(model)
     check_beta(beta)
