@@ -123,7 +123,7 @@ def road_figure(
     for ax, (title, (reports, exact)) in zip(axes, cases.items()):
         _road_panel(ax, reports, exact, unit)
         ax.set_title(title, fontsize=10)
-        ax.set_xlabel("bias, in units of the larger exact one", fontsize=9)
+        ax.set_xlabel("bias / largest exact bias of this observable", fontsize=9)
         spent.update({name: int(report.table["exact_evaluations"].max()) for name, report in reports.items()})
     said = {name: f"{name} ({n} exact energies)" if n else f"{name} (free)" for name, n in spent.items()}
     _road_legend(fig, said)
