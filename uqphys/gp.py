@@ -15,7 +15,8 @@ from numba import njit
 from scipy.linalg import block_diag, solve_triangular
 
 from .architectures import LocalEnergyNet, shell_offsets
-from .models import Ising, check_count, check_seed, check_spins, pattern_classes, pattern_index, pattern_spins
+from .models import (Ising, check_count, check_flag, check_number, check_seed, check_shape, check_spins,
+                           pattern_classes, pattern_index, pattern_spins)
 from .predictive import Predictive
 from .sampling import one_thread
 from .training import check_labelled, load_state, save_state
@@ -25,8 +26,9 @@ def point_group(
     shape: tuple,  # lattice lengths
 ) -> np.ndarray:  # (operations, 2, 3): for each operation the order of the axes and their directions ±1
     "Rotations and reflections that map a lattice of this shape onto itself; axes padded to three."
+    shape = check_shape(shape, dims=(1, 2, 3))
     ndim = len(shape)
-    lengths = tuple(shape) + (1,) * (3 - ndim)
+    lengths = shape + (1,) * (3 - ndim)
     operations = []
     for order in itertools.permutations(range(ndim)):
         order = order + tuple(range(ndim, 3))
@@ -83,16 +85,26 @@ def _canonical(x, operations, flip, out):
                                             best[a, b, c] = sign * shifted
 
 # %% ../nbs/32_gp.ipynb #32-010
+def _configurations(x, dimensions=(1, 2, 3)):
+    "`x` as an array of spins (n, *shape), checked as it came: a cast to int8 would turn 1.5 into 1."
+    x = np.asarray(x)
+    if x.ndim - 1 not in dimensions or not len(x):
+        shown = f"x of shape {x.shape}" if x.ndim else f"x={x.item()!r:.60}"
+        lattice = " or ".join(map(str, dimensions)) + " dimensions"
+        raise ValueError(f"{shown}: expected at least one of the configurations (n, *shape) of a lattice of {lattice}")
+    check_spins(x, x.shape[1:])
+    return x
+
+# %% ../nbs/32_gp.ipynb #32-012
 def canonical_forms(
     x,  # configurations (n, *shape), int8 spins
     flip: bool = True,  # whether a global flip counts as the same
 ) -> np.ndarray:  # canonical forms, same shape and type
     "The alphabetically first of all images of each configuration under shifts, rotations, reflections (and flip)."
-    x = np.ascontiguousarray(x, dtype=np.int8)
-    check_spins(x, x.shape[1:])
+    x = np.ascontiguousarray(_configurations(x), dtype=np.int8)
     padded = x.reshape(*x.shape, *(1,) * (4 - x.ndim))
     out = np.empty_like(padded)
-    _canonical(padded, point_group(x.shape[1:]), bool(flip), out)
+    _canonical(padded, point_group(x.shape[1:]), check_flag("flip", flip), out)
     return out.reshape(x.shape)
 
 
@@ -100,30 +112,33 @@ def distinct_rows(
     x,  # configurations (n, *shape)
 ) -> tuple[np.ndarray, np.ndarray]:  # index of the first occurrence of each distinct one, and the class of each row
     "Number the distinct configurations, in the order of their bits."
-    bits = np.packbits(np.asarray(x).reshape(len(x), -1) > 0, axis=1)
+    x = _configurations(x)
+    bits = np.packbits(x.reshape(len(x), -1) > 0, axis=1)
     rows = np.ascontiguousarray(bits).view(np.dtype((np.void, bits.shape[1])))[:, 0]
     return np.unique(rows, return_index=True, return_inverse=True)[1:]
 
-# %% ../nbs/32_gp.ipynb #32-014
+# %% ../nbs/32_gp.ipynb #32-016
 def pattern_labels(
     flip: bool = True,  # whether patterns that differ by a global flip are one class
     lattice: bool = True,  # whether patterns that differ by a rotation or reflection are one class
 ) -> np.ndarray:  # (512,), the class of each pattern, numbered from 0
     "Class of each 3x3 pattern under the symmetries that a function is known to have."
-    if lattice:
-        return pattern_classes(bool(flip))
+    flip = check_flag("flip", flip)
+    if check_flag("lattice", lattice):
+        return pattern_classes(flip)
     number = np.arange(512)
     return np.minimum(number, 511 - number) if flip else number
 
-# %% ../nbs/32_gp.ipynb #32-017
+# %% ../nbs/32_gp.ipynb #32-019
 def pattern_kernel(
     correlation: float,  # ρ between 0 and 1: covariance of two patterns that differ in one spin
     flip: bool = True,  # whether the function is unchanged by a global flip
     lattice: bool = True,  # whether it is unchanged by rotations and reflections
 ) -> np.ndarray:  # covariance (classes, classes) of a symmetric function of 3x3 patterns; classes as in `pattern_labels`
     "Heat kernel on patterns, averaged over the symmetries."
-    if isinstance(correlation, (bool, str)) or not 0 <= correlation < 1:
-        raise ValueError(f"correlation={correlation!r}: expected a number, at least 0 and less than 1")
+    what = "expected a number, at least 0 and less than 1"
+    if not 0 <= check_number("correlation", correlation, what) < 1:
+        raise ValueError(f"correlation={correlation!r}: {what}")
     labels, spins = pattern_labels(flip, lattice), pattern_spins().astype(float)
     first = np.unique(labels, return_index=True)[1]
     total, images = np.zeros((len(first), len(first))), 0
@@ -133,7 +148,7 @@ def pattern_kernel(
         total, images = total + correlation**hamming, images + 1
     return total / images
 
-# %% ../nbs/32_gp.ipynb #32-020
+# %% ../nbs/32_gp.ipynb #32-022
 def class_counts(
     x,  # configurations (n, Lx, Ly)
     flip: bool = True,  # whether patterns that differ by a global flip are one class
@@ -141,7 +156,7 @@ def class_counts(
     chunk: int = 8192,  # configurations at a time
 ) -> np.ndarray:  # (n, classes), float64
     "How often each symmetry class of 3x3 patterns occurs in each configuration."
-    labels, x = pattern_labels(flip, lattice), np.asarray(x)
+    labels, x, chunk = pattern_labels(flip, lattice), _configurations(x, (2,)), check_count("chunk", chunk)
     size, parts = labels.max() + 1, []
     for start in range(0, len(x), chunk):
         rows = labels[pattern_index(x[start : start + chunk])].reshape(len(x[start : start + chunk]), -1)
@@ -149,7 +164,7 @@ def class_counts(
         parts.append(np.bincount(place.ravel(), minlength=size * len(rows)).reshape(len(rows), size))
     return np.concatenate(parts).astype(float)
 
-# %% ../nbs/32_gp.ipynb #32-023
+# %% ../nbs/32_gp.ipynb #32-025
 def linear_terms(
     flip: bool = True,  # whether the function is unchanged by a global flip
     lattice: bool = True,  # whether it is unchanged by rotations and reflections
@@ -159,13 +174,13 @@ def linear_terms(
     tables = np.stack([Ising((3, 3), **couplings).pattern_energies() for couplings in models], 1)
     return tables[np.unique(pattern_labels(flip, lattice), return_index=True)[1]]
 
-# %% ../nbs/32_gp.ipynb #32-026
+# %% ../nbs/32_gp.ipynb #32-028
 def far_terms(
     x,  # configurations (n, *shape)
     shells: int = 7,  # pairs up to this shell of neighbours
 ) -> np.ndarray:  # (n, 7) on the square lattice, (n, 2) in three dimensions; extensive
     "Sums that 3x3 patterns cannot see: pairs beyond the second shell (2D), and the mean field N m², N m⁴."
-    x = np.asarray(x)
+    x = _configurations(x, (2, 3))
     axes, n_sites = tuple(range(1, x.ndim)), x[0].size
     m = x.mean(axes)
     columns = [n_sites * m**2, n_sites * m**4]
@@ -175,7 +190,7 @@ def far_terms(
         columns.append(np.einsum("nij,nij->n", x, total, dtype=float) / len(half))
     return np.stack(columns, 1)
 
-# %% ../nbs/32_gp.ipynb #32-028
+# %% ../nbs/32_gp.ipynb #32-030
 class _Vocabulary(NamedTuple):
     "What sites can see: counts of each kind in the known and the new configurations, and a kernel family over kinds."
 
@@ -205,7 +220,7 @@ def _with_far_terms(known, new, known_counts, new_counts, kernels, linear):
     kernels = [block_diag(kernel, a * np.eye(far[0].shape[1])) for kernel, a in zip(kernels, variances)]
     return _Vocabulary(np.hstack([known_counts, far[0]]), np.hstack([new_counts, far[1]]), kernels)
 
-# %% ../nbs/32_gp.ipynb #32-030
+# %% ../nbs/32_gp.ipynb #32-032
 class _GridPoint(NamedTuple):
     "The posterior for one choice of hyperparameters."
 
@@ -219,7 +234,7 @@ class _GridPoint(NamedTuple):
     q: float
     log_evidence: float
 
-# %% ../nbs/32_gp.ipynb #32-031
+# %% ../nbs/32_gp.ipynb #32-033
 def _grid_point(index, nugget, kernel, counts, h, y):
     "Evidence and posterior, with mean and scale integrated out; None where G is singular to rounding."
     gram = counts @ kernel @ counts.T
@@ -236,7 +251,7 @@ def _grid_point(index, nugget, kernel, counts, h, y):
     evidence = -np.log(np.diag(root)).sum() - 0.5 * np.log(precision) - 0.5 * (len(y) - 1) * np.log(q)
     return _GridPoint(index, nugget, scale, root, white_h, z, mu, q, evidence)
 
-# %% ../nbs/32_gp.ipynb #32-035
+# %% ../nbs/32_gp.ipynb #32-037
 class _Table(NamedTuple):
     "Posterior of the table of local values at one grid point, in units of s."
 
@@ -251,7 +266,7 @@ def _table(point, vocabulary):
     values, vectors = np.linalg.eigh(kernel - white.T @ white)
     return _Table(white.T @ point.z, -white.T @ point.h, vectors * np.sqrt(np.clip(values, 0, None)))
 
-# %% ../nbs/32_gp.ipynb #32-036
+# %% ../nbs/32_gp.ipynb #32-038
 def _moments(point, table, counts, h, n):
     "Mean and variance of the Student-t at new configurations, own parts included."
     r = h + counts @ table.slope
@@ -266,7 +281,7 @@ def _draws(point, table, counts, h, n, k, rng):
     tables = table.mean + shift[:, None] * table.slope + s[:, None] * (rng.standard_normal((k, len(table.mean))) @ table.factor.T)
     return (point.mu + shift)[:, None] * h + tables @ counts.T, s
 
-# %% ../nbs/32_gp.ipynb #32-037
+# %% ../nbs/32_gp.ipynb #32-039
 class ExactGP:
     """Gaussian process over sums of local energies, all hyperparameters averaged over; deterministic targets.
 
@@ -285,7 +300,7 @@ class ExactGP:
         draws: int = 400,  # joint draws in a prediction
         seed: int = 0,  # of the draws
     ):
-        self.options = _checked_grid(flip_symmetric, lattice_symmetric, correlations, linear, nuggets, draws, seed)
+        self.options = _options(flip_symmetric, lattice_symmetric, correlations, linear, nuggets, draws, seed)
         self.x = None
 
     def fit(self, x, y):
@@ -296,17 +311,27 @@ class ExactGP:
         "What the process believes at configurations x (m, *shape), as a `Predictive` with joint draws."
         return _predict(self, x)
 
-# %% ../nbs/32_gp.ipynb #32-038
-def _checked_grid(flip_symmetric, lattice_symmetric, correlations, linear, nuggets, draws, seed):
-    bounds = {"correlations": (correlations, 1e-300, 1), "linear": (linear, 0, np.inf), "nuggets": (nuggets, 1e-300, np.inf)}
-    for name, (grid, low, high) in bounds.items():
-        values = np.asarray(grid, dtype=float) if not isinstance(grid, str) else np.array([np.nan])
-        if values.ndim != 1 or not len(values) or not ((values >= low) & (values < high)).all():
-            raise ValueError(f"{name}={grid!r}: expected a sequence of numbers, at least {low:g} and below {high:g}")
-    return dict(flip_symmetric=bool(flip_symmetric), lattice_symmetric=bool(lattice_symmetric), correlations=tuple(map(float, correlations)),
-                linear=tuple(map(float, linear)), nuggets=tuple(map(float, nuggets)), draws=check_count("draws", draws, 2), seed=check_seed(seed))
+# %% ../nbs/32_gp.ipynb #32-040
+def _grid(name, values, low, high):
+    "The values of one hyperparameter as a tuple of floats."
+    try:
+        grid = tuple(check_number(name, value) for value in values)
+    except (TypeError, ValueError):
+        grid = ()
+    if not grid or not all(low <= value < high for value in grid):
+        raise ValueError(f"{name}={values!r:.60}: expected a sequence of numbers, at least {low:g} and below {high:g}")
+    return grid
 
 
+def _options(flip_symmetric, lattice_symmetric, correlations, linear, nuggets, draws, seed):
+    "All options of a process in one dictionary, checked."
+    flags = dict(flip_symmetric=flip_symmetric, lattice_symmetric=lattice_symmetric)
+    grids = dict(correlations=_grid("correlations", correlations, 1e-300, 1), linear=_grid("linear", linear, 0, np.inf),
+                 nuggets=_grid("nuggets", nuggets, 1e-300, np.inf))
+    return dict(**{name: check_flag(name, flag) for name, flag in flags.items()}, **grids,
+                draws=check_count("draws", draws, 2), seed=check_seed(seed))
+
+# %% ../nbs/32_gp.ipynb #32-042
 def _fit(self, x, y):
     "The work of `ExactGP.fit`: evidence over the grid; repeated configurations are refused if they disagree."
     x, y = check_labelled(x, y, minimum=5)
@@ -324,7 +349,7 @@ def _fit(self, x, y):
     self.x, self.y, self.forms = x[np.sort(first)], y[np.sort(first), 0], forms[np.sort(first)]
     return _condition(self)
 
-# %% ../nbs/32_gp.ipynb #32-039
+# %% ../nbs/32_gp.ipynb #32-043
 def _condition(self):
     "Evidence and weight of each grid point."
     options = self.options
@@ -344,8 +369,7 @@ def _forms(self, x):
     flip = self.options["flip_symmetric"]
     if self.options["lattice_symmetric"]:
         return canonical_forms(x, flip)
-    x = np.ascontiguousarray(x, dtype=np.int8)
-    check_spins(x, x.shape[1:])
+    x = np.ascontiguousarray(_configurations(x), dtype=np.int8)
     first = x.reshape(len(x), -1)[:, 0].reshape(-1, *(1,) * (x.ndim - 1))
     return x * first if flip else x
 
@@ -358,14 +382,22 @@ def _known(self, x):
     value[index[: len(self.y)]] = self.y
     return index[len(self.y) :], value
 
-# %% ../nbs/32_gp.ipynb #32-040
+# %% ../nbs/32_gp.ipynb #32-044
+def _check_fitted(gp):
+    "`ValueError` unless this is a process with data."
+    if not isinstance(gp, ExactGP):
+        raise ValueError(f"gp={gp!r:.60}: expected an ExactGP")
+    if gp.x is None:
+        raise ValueError("process not fitted: call fit(x, y) first")
+
+
 def _predict(self, x):
     "The work of `ExactGP.predict`: a mixture over the grid of Student-t processes."
-    if self.x is None:
-        raise ValueError("process not fitted: call fit(x, y) first")
+    _check_fitted(self)
     x, n, options = np.asarray(x), len(self.x), self.options
-    if x.ndim != self.x.ndim:
-        raise ValueError(f"x of shape {x.shape}: expected configurations (m, *shape) of a {self.x.ndim - 1}-dimensional lattice")
+    if x.shape[1:] != self.x.shape[1:]:
+        shape, ndim = self.x.shape[1:], self.x.ndim - 1
+        raise ValueError(f"x of shape {x.shape}: expected configurations (m, {str(shape)[1:-1]}) of the {ndim}-dimensional lattice of the data")
     index, value = _known(self, x)
     words = _vocabulary(self.x, x, options["flip_symmetric"], options["correlations"], options["linear"], options["lattice_symmetric"])
     h, rng = np.full(len(x), x[0].size / self.x[0].size), np.random.default_rng(options["seed"])
@@ -380,7 +412,7 @@ def _predict(self, x):
                 draws.append(f + (s * np.sqrt(point.nugget))[:, None] * own)
     return _mixture(moments, np.concatenate(draws), value[index])
 
-# %% ../nbs/32_gp.ipynb #32-041
+# %% ../nbs/32_gp.ipynb #32-045
 def _mixture(moments, draws, value):
     "Combine grid points; known configurations have their exact value and no variance."
     weight, mean, variance = (np.array(v) for v in zip(*moments))
@@ -392,13 +424,14 @@ def _mixture(moments, draws, value):
     draws[:, seen] = value[seen]
     return Predictive(centre[:, None], spread[:, None], np.zeros_like(spread)[:, None], draws[:, :, None])
 
-# %% ../nbs/32_gp.ipynb #32-050
+# %% ../nbs/32_gp.ipynb #32-054
 def leave_one_out(
     gp: ExactGP,  # a fitted process
 ) -> dict:  # "z": (n,) scores; "residual": (n,) exact minus predicted; "spare": degrees of freedom left to judge by
     "Predict each known value from the others, at every grid point, and average; Student-t scores mapped to normal ones."
     from scipy.stats import norm, t
 
+    _check_fitted(gp)
     z, missed, spare = np.zeros(len(gp.y)), np.zeros(len(gp.y)), 0.0
     for point, weight in zip(gp.grid, gp.weights):
         if weight < 1e-6:
@@ -415,11 +448,10 @@ def leave_one_out(
         spare += weight * point.nugget * diagonal.sum()
     return {"z": z, "residual": missed, "spare": spare}
 
-# %% ../nbs/32_gp.ipynb #32-053
+# %% ../nbs/32_gp.ipynb #32-057
 def _save(self, path):
     "Write the data and options to one file; a process is refitted from them in milliseconds, to the same bits."
-    if self.x is None:
-        raise ValueError("process not fitted: call fit(x, y) first")
+    _check_fitted(self)
     import torch
 
     save_state(path, dict(kind="ExactGP", options=self.options, x=torch.as_tensor(self.x), y=torch.as_tensor(self.y)))

@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from .architectures import Environments
-from .models import check_count, check_seed
+from .models import check_count, check_number, check_seed
 from .sampling import one_thread, sample
 
 # %% ../nbs/21_training.ipynb #21-006
@@ -44,12 +44,21 @@ def labelled(
     return Labelled(x, np.asarray(model.energy(x), dtype=float)[:, None])
 
 # %% ../nbs/21_training.ipynb #21-009
+def _file_name(path):
+    "`path` as a `Path` that can name a file."
+    if not isinstance(path, (str, os.PathLike)) or not Path(path).name:
+        raise ValueError(f"path={path!r}: expected a file name")
+    return Path(path)
+
+
 def write_file(
     path,  # file to write; an existing one is replaced
     content: str | bytes,  # all of it
 ) -> None:
     "Write a file so that `path` holds the old or the new content, never a part of it; `ValueError` naming it if that fails."
-    path = Path(path)
+    path = _file_name(path)
+    if not isinstance(content, (str, bytes)):
+        raise ValueError(f"content={content!r:.60}: expected text or bytes")
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(part, "wb") as file:
@@ -69,9 +78,14 @@ def save_state(
     path,  # file to write; an existing one is replaced
     state: dict,  # tensors, numbers, strings, and lists or dicts of them
 ) -> None:
-    "Write a dictionary of plain data, completely or not at all."
+    "Write a dictionary of plain data, completely or not at all; `ValueError` if it is anything else."
+    if not isinstance(state, dict):
+        raise ValueError(f"state of type {type(state).__name__}: expected a dict of plain data")
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    try:
+        torch.save(state, buffer)
+    except Exception as error:
+        raise ValueError(f"state: cannot be written ({str(error)[:100]}); expected a dict of plain data") from None
     write_file(path, buffer.getvalue())
 
 # %% ../nbs/21_training.ipynb #21-012
@@ -80,12 +94,14 @@ def load_state(
     kind: str,  # what the file must hold, the value of its entry "kind"
 ) -> dict:
     "Read a dictionary of plain data; `ValueError` naming the file if it is missing, damaged or of another kind."
+    path = _file_name(path)
     try:
-        state = torch.load(Path(path), weights_only=True)
+        state = torch.load(path, weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"path={str(path)!r}: no such file; expected one written by uqphys") from None
     except Exception as error:
-        raise ValueError(f"path={str(path)!r}: cannot be read, truncated or damaged ({type(error).__name__})") from None
+        why = f"cannot be read, truncated or damaged ({type(error).__name__})"
+        raise ValueError(f"path={str(path)!r}: {why}; expected one written by uqphys") from None
     if not isinstance(state, dict) or state.get("kind") != kind:
         raise ValueError(f"path={str(path)!r}: holds something else than {kind!r}")
     return state
@@ -97,7 +113,13 @@ def check_labelled(
     minimum: int = 1,  # smallest n accepted
 ) -> Labelled:
     "The pair as arrays with y of shape (n, d); `ValueError` naming what does not fit."
-    x, y = np.asarray(x), np.asarray(y, dtype=float)
+    x = np.asarray(x)
+    if x.ndim == 0:
+        raise ValueError(f"x={x.item()!r:.60}: expected configurations (n, *shape)")
+    try:
+        y = np.asarray(y, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"y={y!r:.60}: expected numbers, of shape (n, d)") from None
     if y.ndim != 2 or len(y) != len(x):
         raise ValueError(f"y of shape {y.shape}: expected ({len(x)}, d), one row for each of the {len(x)} configurations in x")
     if len(x) < minimum:
@@ -135,12 +157,14 @@ class _Task:
 # %% ../nbs/21_training.ipynb #21-018
 def _prepare(network, x, y, validation, seed):
     "Scale, split, and count environments once; returns the task with the offset and scale of the energies per site."
+    held = int(round(validation * len(x)))
+    if held == len(x):
+        raise ValueError(f"validation={validation}: leaves none of {len(x)} configurations to learn from; expected a smaller share")
     sites = int(np.prod(x.shape[1:]))
     energy = y / sites
     offset, scale = energy.mean(0), np.maximum(energy.std(0), 1e-12)
     inputs = network.environments(x) if hasattr(network, "environments") else torch.as_tensor(x)
     order = np.random.default_rng([seed, 0]).permutation(len(x))
-    held = int(round(validation * len(x)))
     return _Task(inputs, torch.as_tensor((energy - offset) / scale), sites, order[held:], order[:held]), offset, scale
 
 
@@ -240,8 +264,8 @@ def train(
     progress: bool = True,  # whether to show a progress bar
 ) -> History:
     "Fit a network to energies by least squares per site; keep the weights that did best on the held-out part."
-    settings = _check_settings(epochs, learning_rate, batch_size, validation, patience, checkpoint_every, check_seed(seed))
-    x, y = check_labelled(x, y, minimum=2)
+    settings = _check_settings(epochs, learning_rate, batch_size, validation, patience, checkpoint, checkpoint_every, check_seed(seed))
+    x, y = _check_data(network, x, y)
     with one_thread():
         task, offset, scale = _prepare(network, x, y, validation, seed)
         run = _train(network, task, settings, checkpoint, progress, _fingerprint(x, y))
@@ -250,15 +274,30 @@ def train(
     return _in_units(run.history, float(np.mean(scale)))
 
 # %% ../nbs/21_training.ipynb #21-025
-def _check_settings(epochs, learning_rate, batch_size, validation, patience, checkpoint_every, seed):
-    "All numbers of a training in one dictionary, checked."
-    if isinstance(learning_rate, (bool, str)) or learning_rate is None or not 0 < learning_rate < np.inf:
-        raise ValueError(f"learning_rate={learning_rate!r}: expected a positive number")
-    if isinstance(validation, (bool, str)) or validation is None or not 0 <= validation < 1:
-        raise ValueError(f"validation={validation!r}: expected a share, at least 0 and less than 1")
+def _check_settings(epochs, learning_rate, batch_size, validation, patience, checkpoint, checkpoint_every, seed):
+    "All numbers of a training in one dictionary, checked; the folder of the checkpoint must be there before the work begins."
+    what = "expected a positive number"
+    if check_number("learning_rate", learning_rate, what) <= 0:
+        raise ValueError(f"learning_rate={learning_rate!r}: {what}")
+    what = "expected a share, at least 0 and less than 1"
+    if not 0 <= check_number("validation", validation, what) < 1:
+        raise ValueError(f"validation={validation!r}: {what}")
+    if checkpoint is not None and not os.access(_file_name(checkpoint).parent, os.W_OK | os.X_OK):
+        raise ValueError(f"checkpoint={str(checkpoint)!r}: cannot be written; expected a file name in an existing, writable folder")
     counts = dict(epochs=epochs, batch_size=batch_size, patience=patience, checkpoint_every=checkpoint_every)
     counts = {name: check_count(name, value) for name, value in counts.items()}
     return dict(**counts, learning_rate=float(learning_rate), validation=float(validation), seed=seed)
+
+
+def _check_data(network, x, y):
+    "The data, if it is such as the network can learn from."
+    weight = getattr(getattr(network, "head", None), "weight", None)
+    if weight is None:
+        raise ValueError(f"network of type {type(network).__name__}: expected a torch module with a linear `head`")
+    x, y = check_labelled(x, y, minimum=2)
+    if y.shape[1] != len(weight):
+        raise ValueError(f"y of shape {y.shape}: expected ({len(x)}, {len(weight)}), one column for each output of the network")
+    return x, y
 
 
 def _fingerprint(x, y):
