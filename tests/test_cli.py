@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from uqphys.cli import _app, parse_study, prepare_folder, read_study, write_file
+from uqphys.cli import _app, parse_study, prepare_folder, read_study
+from uqphys.training import write_file
 from uqphys.exact import enumerate_states
 
 ROOT = Path(__file__).resolve().parents[1]

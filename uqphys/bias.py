@@ -81,7 +81,7 @@ def _check_approximation(self):
         object.__setattr__(self, "_table", table)
         object.__setattr__(self, "pattern_energies", table.copy)
 
-
+# %% ../nbs/40_bias.ipynb #40-008
 def _surrogate_energy(self, x):
     "Energies from the table of patterns, or from the surrogate's mean."
     x = np.asarray(x)
@@ -93,7 +93,7 @@ def _surrogate_energy(self, x):
     energies = mean(flat) if callable(mean) else self.surrogate.predict(flat).mean
     return np.asarray(energies, dtype=float)[:, 0].reshape(x.shape[: x.ndim - len(self.shape)])
 
-# %% ../nbs/40_bias.ipynb #40-011
+# %% ../nbs/40_bias.ipynb #40-012
 class Classes(NamedTuple):
     "The draws of an ensemble sorted into classes of equivalent configurations."
 
@@ -118,7 +118,7 @@ def sort_draws(
     index = group[row]
     return Classes(flat[first][chosen], index.reshape(config.shape[:2]), np.bincount(index, minlength=len(chosen)))
 
-# %% ../nbs/40_bias.ipynb #40-014
+# %% ../nbs/40_bias.ipynb #40-015
 ESTIMATORS = ("reweighting", "cumulant1", "cumulant2")
 
 
@@ -143,7 +143,7 @@ def class_weights(
     second = 0.5 * (x**2 - (x**2 @ share)[:, None]) if estimator == "cumulant2" else 0.0
     return 1 - x + second
 
-# %% ../nbs/40_bias.ipynb #40-017
+# %% ../nbs/40_bias.ipynb #40-018
 class _Sums(NamedTuple):
     "Sums over the draws of each class: what reweighting needs of an ensemble."
 
@@ -174,7 +174,7 @@ def _means(weights, difference, data, names):
             out[name] = out[name] + 2 * (w * per_site) @ data.sums["energy"] + (w * per_site**2) @ n
     return out
 
-# %% ../nbs/40_bias.ipynb #40-018
+# %% ../nbs/40_bias.ipynb #40-019
 def _ingredients(names):
     "The means that a list of observables is made of."
     return sorted({need for name in names for need in (DERIVED[name].needs if name in DERIVED else (name,))})
@@ -195,7 +195,7 @@ def _averages(difference, data, names, estimator, block=64):
         parts.append(_combine(_means(weights, D, data, _ingredients(names)), names, data.beta, data.n_sites))
     return np.concatenate(parts, axis=1)
 
-# %% ../nbs/40_bias.ipynb #40-022
+# %% ../nbs/40_bias.ipynb #40-023
 def _influence(weights, difference, data, names):
     "Series (chain, draw) for each observable whose mean fluctuates like the weighted average; weights and D of shape (1, c)."
     means = {k: float(v[0]) for k, v in _means(weights, difference, data, _ingredients(names)).items()}
@@ -219,7 +219,7 @@ def _sampling_errors(difference, data, names, estimator):
     times = [gamma_error(plain[n], n).tau_int for n in names]
     return np.array([e.error for e in bias]), np.array([e.error for e in corrected]), np.array(times)
 
-# %% ../nbs/40_bias.ipynb #40-026
+# %% ../nbs/40_bias.ipynb #40-027
 class _Evidence(NamedTuple):
     "What is believed of D at each class: joint draws, a centre, exact evaluations spent, and facts for the verdict."
 
@@ -240,7 +240,7 @@ def _posterior_evidence(approximation, classes):
              "features_trained": bool(getattr(approximation.surrogate, "features_trained", False))}
     return _Evidence((belief.draws - belief.mean)[:, :, 0], np.zeros((1, len(share))), 0, facts)
 
-# %% ../nbs/40_bias.ipynb #40-028
+# %% ../nbs/40_bias.ipynb #40-029
 def choose_probes(
     classes: Classes,  # sorted draws
     n: int,  # number of exact evaluations
@@ -287,7 +287,7 @@ def _class_of(gp, classes, approximation):
     place = {c: k for k, c in enumerate(index[len(gp.y) :])}
     return np.array([place.get(c, -1) for c in index[: len(gp.y)]])
 
-# %% ../nbs/40_bias.ipynb #40-031
+# %% ../nbs/40_bias.ipynb #40-032
 class _Missed(NamedTuple):
     "The bias that the belief has missed, for each observable: value, standard error, and z-score of the left-out residuals."
 
@@ -308,7 +308,7 @@ def _missed(believed, data, names, plain):
     hr, size = h * residual, np.maximum(np.sqrt((h**2).sum(1)), 1e-300)
     return _Missed(unknown * hr.mean(1), unknown * hr.std(1, ddof=1) / np.sqrt(len(at)), (h * scores).sum(1) / size)
 
-# %% ../nbs/40_bias.ipynb #40-033
+# %% ../nbs/40_bias.ipynb #40-034
 def tail_index(
     log_weights,  # logarithms of the importance weights, one for each draw
 ) -> float:
@@ -327,7 +327,7 @@ def tail_index(
 
         return float(np.nan_to_num(arviz.psislw(values)[1], nan=np.inf, posinf=np.inf))
 
-# %% ../nbs/40_bias.ipynb #40-035
+# %% ../nbs/40_bias.ipynb #40-036
 def _weight_facts(believed, data):
     "Effective share of the draws and tail index of the weights, at the centre of the belief or for its median draw."
     classes, share = data.classes, data.classes.counts / data.classes.counts.sum()
@@ -338,7 +338,7 @@ def _weight_facts(believed, data):
     k = tail_index(np.log(np.maximum(weights[typical], 1e-300))[classes.index])
     return {"effective_share": float(effective[typical]), "pareto_k": k}
 
-# %% ../nbs/40_bias.ipynb #40-036
+# %% ../nbs/40_bias.ipynb #40-037
 def _doubts(facts, n_eff):
     "Reasons, valid for every observable, not to trust a prediction."
     doubts = []
@@ -366,7 +366,7 @@ def _misfit_doubt(facts, beta, scatter, half):
         return []
     return [f"the surrogate misfits its own energies by {facts['misfit']:.2g}, which may bias this by up to {harm:.2g}"]
 
-# %% ../nbs/40_bias.ipynb #40-038
+# %% ../nbs/40_bias.ipynb #40-039
 @dataclass(frozen=True)
 class BiasReport:
     """The predicted bias of an approximation, observable by observable; bias = surrogate - exact.
@@ -400,7 +400,7 @@ class BiasReport:
         "Predicted bias with its interval on ax (None: a new figure), in percent; hollow where not trusted."
         return _plot_report(self, ax)
 
-# %% ../nbs/40_bias.ipynb #40-039
+# %% ../nbs/40_bias.ipynb #40-040
 def _row_texts(report, name):
     "One row of a report as strings: the numbers of an untrusted row are marked."
     row = report.table.loc[name]
@@ -428,7 +428,7 @@ def _verdict_lines(report, bullet):
         said.setdefault(verdict, []).append(name)
     return "\n".join(f"{bullet}{', '.join(names)}: {verdict}" for verdict, names in said.items()) + "\n"
 
-# %% ../nbs/40_bias.ipynb #40-040
+# %% ../nbs/40_bias.ipynb #40-041
 def _as_text(report):
     "The report as aligned columns."
     rows = [_HEADER, *(_row_texts(report, name) for name in report.table.index)]
@@ -454,7 +454,7 @@ def _as_dictionary(report):
     return {"observables": {n: {**row, "verdict": report.verdicts[n]} for n, row in rows.items()},
             "settings": {k: _plain(v) for k, v in report.settings.items()}}
 
-# %% ../nbs/40_bias.ipynb #40-041
+# %% ../nbs/40_bias.ipynb #40-042
 def _plot_report(report, ax):
     "One horizontal bar for each observable, in percent of the corrected value."
     import matplotlib.pyplot as plt
@@ -472,7 +472,7 @@ def _plot_report(report, ax):
     ax.set(yticks=range(len(table)), yticklabels=table.index, xlabel="predicted bias, % of the corrected value", ylim=(len(table) - 0.5, -0.5))
     return ax
 
-# %% ../nbs/40_bias.ipynb #40-043
+# %% ../nbs/40_bias.ipynb #40-044
 def predict_bias(
     approximation: Approximation,  # the surrogate's model, and the exact one it replaces
     ensemble: xr.Dataset,  # drawn from `approximation` by `sample`, with its configurations
@@ -501,7 +501,7 @@ def predict_bias(
     table["trust"] = [verdicts[n].startswith("trusted") for n in names]
     return BiasReport(table[["surrogate", "predicted_bias", "low", "high", "corrected", "error", "exact_evaluations", "trust"]], verdicts, settings)
 
-# %% ../nbs/40_bias.ipynb #40-044
+# %% ../nbs/40_bias.ipynb #40-045
 def _evaluate(believed, data, names, estimator, missed):
     "Numbers of the report: draws of the bias, each spread by the (normal) errors of the ensemble and of what was missed."
     plain = _averages(np.zeros((1, len(data.classes.counts))), data, names, "reweighting")[:, 0]
@@ -522,7 +522,7 @@ def _next_order(believed, data, names, estimator, rows):
     here, there = (_averages(believed.centre, data, names, e)[:, 0] for e in (estimator, better))
     return np.abs(here - there) / np.maximum((rows["high"] - rows["low"]) / 2, 1e-300)
 
-# %% ../nbs/40_bias.ipynb #40-045
+# %% ../nbs/40_bias.ipynb #40-046
 def _judge(believed, data, names, estimator, rows, missed, plain):
     "A verdict for each observable, and the facts behind it."
     facts = {**believed.facts, **_weight_facts(believed, data)}
@@ -539,7 +539,7 @@ def _judge(believed, data, names, estimator, rows, missed, plain):
         verdicts[name] = "not trusted: " + "; ".join(doubts) if doubts else "trusted: " + _grounds(facts)
     return verdicts, dict(facts, independent_draws=float(smallest))
 
-# %% ../nbs/40_bias.ipynb #40-046
+# %% ../nbs/40_bias.ipynb #40-047
 def _grounds(facts):
     "What speaks for a prediction."
     text = f"{facts['effective_share']:.0%} of the draws count after reweighting"
@@ -566,7 +566,7 @@ def _check_probes(probes, approximation, evidence):
         raise ValueError(f"probes of length {len(x)} with {len(distinct_rows(forms)[0])} distinct configurations (up to symmetry): at least 5 are needed")
     return x
 
-# %% ../nbs/40_bias.ipynb #40-047
+# %% ../nbs/40_bias.ipynb #40-048
 def _check_request(approximation, ensemble, observables, evidence, estimator):
     "Everything that can be wrong with a request, each refused by name; returns the observables."
     if not isinstance(approximation, Approximation):
@@ -586,7 +586,7 @@ def _check_request(approximation, ensemble, observables, evidence, estimator):
             raise ValueError(f"observables={name!r}: unknown; this ensemble offers {', '.join(available)}")
     return names
 
-# %% ../nbs/40_bias.ipynb #40-048
+# %% ../nbs/40_bias.ipynb #40-049
 def _available(approximation, ensemble):
     "Observables of an ensemble, after checking that it was drawn from this approximation."
     series = observable_series(ensemble)
@@ -604,7 +604,7 @@ def _available(approximation, ensemble):
         raise ValueError("ensemble: its energies are not those of this approximation; sample(approximation, ...) gives a fitting one")
     return sorted(series) + sorted(DERIVED)
 
-# %% ../nbs/40_bias.ipynb #40-051
+# %% ../nbs/40_bias.ipynb #40-052
 def exact_bias(
     approximation: Approximation,  # at most 24 sites
     beta: float,  # inverse temperature
@@ -625,7 +625,7 @@ def exact_bias(
         values.append(_combine(means, names, beta, n_sites)[:, 0])
     return pd.DataFrame({"exact": values[0], "exact_bias": values[1] - values[0]}, index=pd.Index(names, name="observable"))
 
-# %% ../nbs/40_bias.ipynb #40-054
+# %% ../nbs/40_bias.ipynb #40-055
 def rehearse(
     truth,  # the exact Model, at most 20 sites
     beta: float,  # inverse temperature
@@ -654,7 +654,7 @@ def rehearse(
         evidence=e, true_bias=known["exact_bias"], exact=known["exact"], seed=seed) for e in evidences]
     return pd.concat(reports).reset_index()
 
-# %% ../nbs/40_bias.ipynb #40-055
+# %% ../nbs/40_bias.ipynb #40-056
 def too_simple(seed: int):  # of the surrogate
     "A sum over pairs with a Bayesian last layer: it cannot represent next-nearest or plaquette interactions."
     from uqphys.architectures import pair_network
@@ -670,7 +670,7 @@ def rich_enough(seed: int):  # of the surrogate
 
     return LastLayer(LocalEnergyNet(hidden=(16,), seed=seed), seed=seed, epochs=200)
 
-# %% ../nbs/40_bias.ipynb #40-056
+# %% ../nbs/40_bias.ipynb #40-057
 def _among_trusted(g):
     "Coverage, and the error after correction, of the reports that trusted themselves."
     g = g[g["trust"].astype(bool)]

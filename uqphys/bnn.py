@@ -54,7 +54,7 @@ def _check_covariance(name, value, size):
         raise ValueError(f"{name} with smallest eigenvalue {np.linalg.eigvalsh(value).min():.3g}: expected a symmetric positive definite matrix")
     return value
 
-
+# %% ../nbs/31_bnn.ipynb #31-010
 def last_layer_posterior(
     features,  # Φ, (n, p)
     targets,  # Y, (n, d)
@@ -82,7 +82,7 @@ def _check_layer(features, targets, prior_mean, sigma=None):
         raise ValueError(f"sigma={sigma.min()}: expected positive numbers")
     return features, targets, prior_mean, sigma
 
-# %% ../nbs/31_bnn.ipynb #31-012
+# %% ../nbs/31_bnn.ipynb #31-014
 def _column_step(posterior, prior_mean, base, row_covariance, kind, strength):
     "One expectation-maximisation step for K; kind 'scalar' or 'full' (with an inverse-Wishart hyper-prior)."
     d, p = posterior.mean.shape
@@ -100,7 +100,7 @@ def _log_prior(column_covariance, base, kind, strength):
     logdet = np.linalg.slogdet(column_covariance)[1]
     return -0.5 * ((strength + len(base) + 1) * logdet + strength * np.trace(np.linalg.solve(column_covariance, base)))
 
-# %% ../nbs/31_bnn.ipynb #31-013
+# %% ../nbs/31_bnn.ipynb #31-015
 def _row_step(misfit, n, floor):
     "The best V for given K: S/n, its eigenvalues kept above a floor (which keeps it the best allowed one)."
     scale = np.sqrt(floor)
@@ -123,7 +123,7 @@ def _sigma_step(fit, problem, directions, coefficients, step):
         step /= 4
     return coefficients, sigma, step
 
-# %% ../nbs/31_bnn.ipynb #31-014
+# %% ../nbs/31_bnn.ipynb #31-016
 def _check_search(features, targets, directions, column_covariance, strength, iterations, tolerance):
     "Refuse by name what the search for hyperparameters cannot use."
     check_count("iterations", iterations)
@@ -140,7 +140,7 @@ def _check_search(features, targets, directions, column_covariance, strength, it
         raise ValueError(f"strength={strength!r}: {n} rows are too few for a full K ({p} x {p}) without a hyper-prior; "
                          "expected strength > 0, or column_covariance='scalar'")
 
-# %% ../nbs/31_bnn.ipynb #31-016
+# %% ../nbs/31_bnn.ipynb #31-018
 def expectation_maximisation(
     features,  # Φ, (n, p)
     targets,  # Y, (n, d)
@@ -168,7 +168,7 @@ def expectation_maximisation(
         if len(history) > 1 and history[-1] - history[-2] < tolerance * n: break
     return fit, K, V, b, np.array(history)
 
-# %% ../nbs/31_bnn.ipynb #31-021
+# %% ../nbs/31_bnn.ipynb #31-023
 def draw_weights(
     posterior: Posterior,  # of the last layer
     row_covariance,  # V, (d, d)
@@ -199,7 +199,7 @@ def last_layer_predictive(
     correlation = V / np.sqrt(np.outer(spread, spread))
     return Predictive(features @ posterior.mean.T, epistemic, sigma[:, None] ** 2 * spread, functions.swapaxes(1, 2), correlation)
 
-# %% ../nbs/31_bnn.ipynb #31-025
+# %% ../nbs/31_bnn.ipynb #31-027
 class LastLayer:
     """A network whose last layer is Bayesian: exact posterior, joint draws, any lattice size.
 
@@ -236,7 +236,7 @@ class LastLayer:
         "What the surrogate believes at configurations x (n, *shape), as a `Predictive`."
         return _predict(self, x)
 
-# %% ../nbs/31_bnn.ipynb #31-026
+# %% ../nbs/31_bnn.ipynb #31-028
 def _checked(options):
     "The options of a `LastLayer`, each refused by name if it is out of range."
     options["seed"] = check_seed(options["seed"])
@@ -257,7 +257,7 @@ def _features(self, x, need_fit=True):
     with torch.no_grad(), one_thread():
         return self.architecture.features(x).numpy()
 
-# %% ../nbs/31_bnn.ipynb #31-027
+# %% ../nbs/31_bnn.ipynb #31-029
 def _fit(self, x, y, progress):
     "The work of `LastLayer.fit`."
     options = self.options
@@ -281,7 +281,7 @@ def _fit(self, x, y, progress):
     self.residual = y - features @ self.posterior.mean.T
     return self
 
-# %% ../nbs/31_bnn.ipynb #31-028
+# %% ../nbs/31_bnn.ipynb #31-030
 def _noise_basis(features, q=2):
     "Centre, scale and leading principal directions of features per site: what σ(x) may depend on."
     centre, scale = features.mean(0), np.maximum(features.std(0), 1e-12)
@@ -307,7 +307,7 @@ def _predict(self, x):
     with one_thread():
         return last_layer_predictive(features, self.posterior, self.row_covariance, sigma, self.options["draws"], self.options["seed"])
 
-# %% ../nbs/31_bnn.ipynb #31-034
+# %% ../nbs/31_bnn.ipynb #31-036
 def _save(self, path):
     "Write the fitted surrogate to one file; it is replaced only when complete."
     if self.posterior is None:
@@ -335,7 +335,7 @@ def _load(path):
 
 LastLayer.save, LastLayer.load = _save, staticmethod(_load)
 
-# %% ../nbs/31_bnn.ipynb #31-037
+# %% ../nbs/31_bnn.ipynb #31-039
 def _pattern_energies(self):
     "Mean energy (512,) of a site for each 3x3 pattern; `ValueError` if the network sees further."
     if self.posterior is None:

@@ -363,7 +363,7 @@ def _condition(self):
     self.weights /= self.weights.sum()
     return self
 
-
+# %% ../nbs/32_gp.ipynb #32-044
 def _forms(self, x):
     "Canonical forms, as far as the function is known to be symmetric."
     flip = self.options["flip_symmetric"]
@@ -382,7 +382,7 @@ def _known(self, x):
     value[index[: len(self.y)]] = self.y
     return index[len(self.y) :], value
 
-# %% ../nbs/32_gp.ipynb #32-044
+# %% ../nbs/32_gp.ipynb #32-045
 def _check_fitted(gp):
     "`ValueError` unless this is a process with data."
     if not isinstance(gp, ExactGP):
@@ -390,14 +390,14 @@ def _check_fitted(gp):
     if gp.x is None:
         raise ValueError("process not fitted: call fit(x, y) first")
 
-
+# %% ../nbs/32_gp.ipynb #32-047
 def _predict(self, x):
     "The work of `ExactGP.predict`: a mixture over the grid of Student-t processes."
     _check_fitted(self)
     x, n, options = np.asarray(x), len(self.x), self.options
     if x.shape[1:] != self.x.shape[1:]:
-        shape, ndim = self.x.shape[1:], self.x.ndim - 1
-        raise ValueError(f"x of shape {x.shape}: expected configurations (m, {str(shape)[1:-1]}) of the {ndim}-dimensional lattice of the data")
+        wanted = f"(m, {str(self.x.shape[1:])[1:-1]})"
+        raise ValueError(f"x of shape {x.shape}: expected configurations {wanted} of the same {self.x.ndim - 1}-dimensional lattice")
     index, value = _known(self, x)
     words = _vocabulary(self.x, x, options["flip_symmetric"], options["correlations"], options["linear"], options["lattice_symmetric"])
     h, rng = np.full(len(x), x[0].size / self.x[0].size), np.random.default_rng(options["seed"])
@@ -412,7 +412,7 @@ def _predict(self, x):
                 draws.append(f + (s * np.sqrt(point.nugget))[:, None] * own)
     return _mixture(moments, np.concatenate(draws), value[index])
 
-# %% ../nbs/32_gp.ipynb #32-045
+# %% ../nbs/32_gp.ipynb #32-048
 def _mixture(moments, draws, value):
     "Combine grid points; known configurations have their exact value and no variance."
     weight, mean, variance = (np.array(v) for v in zip(*moments))
@@ -424,7 +424,7 @@ def _mixture(moments, draws, value):
     draws[:, seen] = value[seen]
     return Predictive(centre[:, None], spread[:, None], np.zeros_like(spread)[:, None], draws[:, :, None])
 
-# %% ../nbs/32_gp.ipynb #32-054
+# %% ../nbs/32_gp.ipynb #32-057
 def leave_one_out(
     gp: ExactGP,  # a fitted process
 ) -> dict:  # "z": (n,) scores; "residual": (n,) exact minus predicted; "spare": degrees of freedom left to judge by
@@ -448,7 +448,7 @@ def leave_one_out(
         spare += weight * point.nugget * diagonal.sum()
     return {"z": z, "residual": missed, "spare": spare}
 
-# %% ../nbs/32_gp.ipynb #32-057
+# %% ../nbs/32_gp.ipynb #32-060
 def _save(self, path):
     "Write the data and options to one file; a process is refitted from them in milliseconds, to the same bits."
     _check_fitted(self)

@@ -50,7 +50,7 @@ def _file_name(path):
         raise ValueError(f"path={path!r}: expected a file name")
     return Path(path)
 
-
+# %% ../nbs/21_training.ipynb #21-011
 def write_file(
     path,  # file to write; an existing one is replaced
     content: str | bytes,  # all of it
@@ -73,7 +73,7 @@ def write_file(
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
 
-# %% ../nbs/21_training.ipynb #21-011
+# %% ../nbs/21_training.ipynb #21-013
 def save_state(
     path,  # file to write; an existing one is replaced
     state: dict,  # tensors, numbers, strings, and lists or dicts of them
@@ -88,7 +88,7 @@ def save_state(
         raise ValueError(f"state: cannot be written ({str(error)[:100]}); expected a dict of plain data") from None
     write_file(path, buffer.getvalue())
 
-# %% ../nbs/21_training.ipynb #21-012
+# %% ../nbs/21_training.ipynb #21-014
 def load_state(
     path,  # file written by `save_state`
     kind: str,  # what the file must hold, the value of its entry "kind"
@@ -106,7 +106,7 @@ def load_state(
         raise ValueError(f"path={str(path)!r}: holds something else than {kind!r}")
     return state
 
-# %% ../nbs/21_training.ipynb #21-015
+# %% ../nbs/21_training.ipynb #21-017
 def check_labelled(
     x,  # configurations (n, *shape)
     y,  # targets (n, d)
@@ -128,7 +128,7 @@ def check_labelled(
         raise ValueError(f"y={y[~np.isfinite(y)][0]} in row {np.argwhere(~np.isfinite(y))[0][0]}: expected finite numbers")
     return Labelled(x, y)
 
-# %% ../nbs/21_training.ipynb #21-017
+# %% ../nbs/21_training.ipynb #21-019
 @dataclass
 class History:
     "What happened in a training: errors per epoch, the best epoch, and whether it stopped early."
@@ -154,17 +154,15 @@ class _Task:
         rows = self.inputs.rows(index) if isinstance(self.inputs, Environments) else self.inputs[index]
         return ((network(rows) / self.sites - self.target[index]) ** 2).mean()
 
-# %% ../nbs/21_training.ipynb #21-018
+# %% ../nbs/21_training.ipynb #21-020
 def _prepare(network, x, y, validation, seed):
     "Scale, split, and count environments once; returns the task with the offset and scale of the energies per site."
-    held = int(round(validation * len(x)))
-    if held == len(x):
-        raise ValueError(f"validation={validation}: leaves none of {len(x)} configurations to learn from; expected a smaller share")
     sites = int(np.prod(x.shape[1:]))
     energy = y / sites
     offset, scale = energy.mean(0), np.maximum(energy.std(0), 1e-12)
     inputs = network.environments(x) if hasattr(network, "environments") else torch.as_tensor(x)
     order = np.random.default_rng([seed, 0]).permutation(len(x))
+    held = int(round(validation * len(x)))
     return _Task(inputs, torch.as_tensor((energy - offset) / scale), sites, order[held:], order[:held]), offset, scale
 
 
@@ -185,7 +183,7 @@ def _rescale(network, offset, scale):
         network.head.weight *= torch.as_tensor(scale)[:, None]
         network.head.weight[:, 0] += torch.as_tensor(offset)
 
-# %% ../nbs/21_training.ipynb #21-020
+# %% ../nbs/21_training.ipynb #21-022
 def _epoch(network, task, optimiser, batch_size, generator):
     "One pass over the training part; returns the errors on both parts after it."
     order = generator.permutation(task.learn)
@@ -201,13 +199,13 @@ def _epoch(network, task, optimiser, batch_size, generator):
         raise ValueError("learning_rate: the training diverged (the error is not finite); a smaller one is needed")
     return learn**0.5, judge**0.5
 
-# %% ../nbs/21_training.ipynb #21-021
+# %% ../nbs/21_training.ipynb #21-023
 def _feature_weights(network):
     "All weights but those of the head; where there are none, a stand-in that no gradient reaches."
     head = {id(p) for p in network.head.parameters()}
     return [p for p in network.parameters() if id(p) not in head] or [torch.nn.Parameter(torch.zeros(()))]
 
-# %% ../nbs/21_training.ipynb #21-022
+# %% ../nbs/21_training.ipynb #21-024
 class _Run:
     "The state of a training: everything that a checkpoint holds, so that a resumed run gives the same bits."
 
@@ -230,7 +228,7 @@ class _Run:
         return dict(kind="training", recipe=recipe, network=self.network.state_dict(), best=self.best, generator=generator,
                     optimiser=self.optimiser.state_dict(), schedule=self.schedule.state_dict(), history=vars(self.history))
 
-# %% ../nbs/21_training.ipynb #21-023
+# %% ../nbs/21_training.ipynb #21-025
 def _resume(run, path, recipe):
     "Continue from a checkpoint, if there is one and it belongs to this very training."
     import ast
@@ -247,7 +245,7 @@ def _resume(run, path, recipe):
     run.history, run.best = History(**state["history"]), state["best"]
     return run
 
-# %% ../nbs/21_training.ipynb #21-024
+# %% ../nbs/21_training.ipynb #21-026
 def train(
     network,  # a torch module with a linear `head` whose first feature counts the sites; changed in place
     x,  # configurations (n, *shape)
@@ -265,7 +263,7 @@ def train(
 ) -> History:
     "Fit a network to energies by least squares per site; keep the weights that did best on the held-out part."
     settings = _check_settings(epochs, learning_rate, batch_size, validation, patience, checkpoint, checkpoint_every, check_seed(seed))
-    x, y = _check_data(network, x, y)
+    x, y = _check_data(network, x, y, settings["validation"])
     with one_thread():
         task, offset, scale = _prepare(network, x, y, validation, seed)
         run = _train(network, task, settings, checkpoint, progress, _fingerprint(x, y))
@@ -273,7 +271,7 @@ def train(
         _rescale(network, offset, scale)
     return _in_units(run.history, float(np.mean(scale)))
 
-# %% ../nbs/21_training.ipynb #21-025
+# %% ../nbs/21_training.ipynb #21-027
 def _check_settings(epochs, learning_rate, batch_size, validation, patience, checkpoint, checkpoint_every, seed):
     "All numbers of a training in one dictionary, checked; the folder of the checkpoint must be there before the work begins."
     what = "expected a positive number"
@@ -282,14 +280,14 @@ def _check_settings(epochs, learning_rate, batch_size, validation, patience, che
     what = "expected a share, at least 0 and less than 1"
     if not 0 <= check_number("validation", validation, what) < 1:
         raise ValueError(f"validation={validation!r}: {what}")
-    if checkpoint is not None and not os.access(_file_name(checkpoint).parent, os.W_OK | os.X_OK):
+    if checkpoint is not None and not (_file_name(checkpoint).parent.is_dir() and os.access(Path(checkpoint).parent, os.W_OK)):
         raise ValueError(f"checkpoint={str(checkpoint)!r}: cannot be written; expected a file name in an existing, writable folder")
     counts = dict(epochs=epochs, batch_size=batch_size, patience=patience, checkpoint_every=checkpoint_every)
     counts = {name: check_count(name, value) for name, value in counts.items()}
     return dict(**counts, learning_rate=float(learning_rate), validation=float(validation), seed=seed)
 
-
-def _check_data(network, x, y):
+# %% ../nbs/21_training.ipynb #21-028
+def _check_data(network, x, y, validation):
     "The data, if it is such as the network can learn from."
     weight = getattr(getattr(network, "head", None), "weight", None)
     if weight is None:
@@ -297,16 +295,18 @@ def _check_data(network, x, y):
     x, y = check_labelled(x, y, minimum=2)
     if y.shape[1] != len(weight):
         raise ValueError(f"y of shape {y.shape}: expected ({len(x)}, {len(weight)}), one column for each output of the network")
+    if round(validation * len(x)) == len(x):
+        raise ValueError(f"validation={validation}: leaves none of {len(x)} configurations to learn from; expected a smaller share")
     return x, y
 
-
+# %% ../nbs/21_training.ipynb #21-030
 def _fingerprint(x, y):
     "A short hash by which a checkpoint recognises its data."
     import hashlib
 
     return hashlib.sha256(np.ascontiguousarray(x).tobytes() + y.tobytes()).hexdigest()[:16]
 
-# %% ../nbs/21_training.ipynb #21-026
+# %% ../nbs/21_training.ipynb #21-031
 def _train(network, task, settings, checkpoint, progress, data):
     "Run the epochs, with early stopping and checkpoints."
     recipe = repr(dict(settings, data=data))
