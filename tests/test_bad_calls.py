@@ -411,6 +411,8 @@ BNN = [
 
 GP = [
     *rows_of("gp.point_group", lambda t, v: gp.point_group(v), "shape", ((4, "4"), ((4, 0), r"\(4, 0\)")), "tuple"),
+    ("gp.symmetric_forms", lambda t: gp.symmetric_forms(t.half, True, False), "x", r"0\.5", SPINS),
+    ("gp.symmetric_forms", lambda t: gp.symmetric_forms(t.x, "no"), "flip", "no", SAYS),
     ("gp.canonical_forms", lambda t: gp.canonical_forms(t.half), "x", r"0\.5", SPINS),
     ("gp.canonical_forms", lambda t: gp.canonical_forms(1.5 * t.x), "x", r"1\.5", SPINS),
     ("gp.canonical_forms", lambda t: gp.canonical_forms(np.ones((2, 2, 2, 2, 2))), "x", r"\(2, 2, 2, 2, 2\)", SAYS),

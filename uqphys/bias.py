@@ -18,12 +18,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from scipy.stats import norm
+from scipy.stats import t as t_law
 
 from .analysis import DERIVED, format_uncertainty, gamma_error, observable_series
 from .exact import enumerate_states
-from .gp import ExactGP, canonical_forms, distinct_rows, leave_one_out
+from .gp import ExactGP, distinct_rows, leave_one_out, symmetric_forms
 from .models import Ising, check_beta, check_count, check_seed, check_spins, pattern_index, spin_observables
-from .predictive import _matrix
+from .predictive import Predictive, _matrix
 from .sampling import one_thread, sample
 from .training import labelled, write_file
 
@@ -44,12 +45,12 @@ class Approximation:
     @property
     def flip_symmetric(self):
         "Whether both energies are unchanged by a global flip."
-        return all(bool(getattr(m, "flip_symmetric", False)) for m in (self.exact, self.surrogate))
+        return all(_declares(m, "flip_symmetric") for m in (self.exact, self.surrogate))
 
     @property
     def lattice_symmetric(self):
-        "Whether shifts, rotations and reflections leave the exact energy unchanged; a model of your own says so itself."
-        return isinstance(self.exact, Ising) or bool(getattr(self.exact, "lattice_symmetric", False))
+        "Whether shifts, rotations and reflections leave both energies unchanged."
+        return all(_declares(m, "lattice_symmetric") for m in (self.exact, self.surrogate))
 
     def energy(self, x):
         "The surrogate's mean total energy (...), of spins x (..., *shape)."
@@ -59,17 +60,36 @@ class Approximation:
         "The observables of spins x (..., *shape), `energy` being the surrogate's, per site."
         return spin_observables(np.asarray(x), self.energy(x), len(self.shape))
 
-# %% ../nbs/40_bias.ipynb #40-007
+# %% ../nbs/40_bias.ipynb #40-008
+def _declares(model, symmetry):
+    "Whether a model or surrogate says that it has a symmetry; a subclass of Ising must say so itself."
+    if isinstance(model, Ising):
+        if type(model) is Ising:
+            return True if symmetry == "lattice_symmetric" else model.flip_symmetric
+        if symmetry not in vars(type(model)):
+            return False
+    return bool(getattr(model, symmetry, False))
+
+
+def _check_surrogate(self):
+    "Refuse a surrogate that cannot predict one output."
+    surrogate = self.surrogate
+    if isinstance(surrogate, type) or not callable(getattr(surrogate, "predict", None)):
+        raise ValueError(f"surrogate={surrogate!r}: expected a fitted surrogate with `predict(x)`")
+    if getattr(surrogate, "posterior", True) is None:
+        return  # a LastLayer that is not fitted says so itself, when it is first asked
+    belief = surrogate.predict(np.ones((1, *self.exact.shape), dtype=np.int8))
+    if not isinstance(belief, Predictive):
+        raise ValueError(f"surrogate={surrogate!r}: its predict(x) gives {type(belief).__name__}; expected a Predictive")
+    if belief.mean.shape != (1, 1):
+        raise ValueError(f"surrogate with {belief.mean.shape[-1]} outputs: expected one, the total energy")
+
+# %% ../nbs/40_bias.ipynb #40-009
 def _check_approximation(self):
     "Refuse what is not a model or not a surrogate; offer pattern energies only where the surrogate has them."
-    if not (hasattr(self.exact, "shape") and callable(getattr(self.exact, "energy", None))):
-        raise ValueError(f"exact={self.exact!r}: expected a Model with `shape` and `energy(x)`")
-    if not callable(getattr(self.surrogate, "predict", None)):
-        raise ValueError(f"surrogate={self.surrogate!r}: expected a fitted surrogate with `predict(x)`")
-    if getattr(self.surrogate, "posterior", True) is not None:  # fitted, or no LastLayer
-        outputs = np.shape(self.surrogate.predict(np.ones((1, *self.exact.shape), dtype=np.int8)).mean)
-        if outputs != (1, 1):
-            raise ValueError(f"surrogate with {outputs[-1]} outputs: expected one, the total energy")
+    if not (isinstance(getattr(self.exact, "shape", None), tuple) and callable(getattr(self.exact, "energy", None))):
+        raise ValueError(f"exact={self.exact!r}: expected a Model with `shape`, a tuple, and `energy(x)`")
+    _check_surrogate(self)
     if len(self.exact.shape) != 2 or not callable(getattr(self.surrogate, "pattern_energies", None)):
         return
     try:
@@ -81,7 +101,7 @@ def _check_approximation(self):
         object.__setattr__(self, "_table", table)
         object.__setattr__(self, "pattern_energies", table.copy)
 
-# %% ../nbs/40_bias.ipynb #40-008
+# %% ../nbs/40_bias.ipynb #40-010
 def _surrogate_energy(self, x):
     "Energies from the table of patterns, or from the surrogate's mean."
     x = np.asarray(x)
@@ -93,7 +113,7 @@ def _surrogate_energy(self, x):
     energies = mean(flat) if callable(mean) else self.surrogate.predict(flat).mean
     return np.asarray(energies, dtype=float)[:, 0].reshape(x.shape[: x.ndim - len(self.shape)])
 
-# %% ../nbs/40_bias.ipynb #40-012
+# %% ../nbs/40_bias.ipynb #40-014
 class Classes(NamedTuple):
     "The draws of an ensemble sorted into classes of equivalent configurations."
 
@@ -110,15 +130,15 @@ def sort_draws(
     "Sort the draws of an ensemble into classes of configurations that the symmetries map onto each other."
     if not isinstance(ensemble, xr.Dataset) or "config" not in ensemble:
         raise ValueError(f"ensemble={type(ensemble).__name__} without 'config': expected the Dataset of sample(..., keep='configs')")
-    config = ensemble["config"].values
+    config = ensemble["config"].transpose("chain", "draw", ...).values
     flat = config.reshape(-1, *config.shape[2:])
     first, row = distinct_rows(flat)
-    forms = canonical_forms(flat[first], flip) if lattice else flat[first]
+    forms = symmetric_forms(flat[first], flip, lattice)
     chosen, group = distinct_rows(forms)
     index = group[row]
     return Classes(flat[first][chosen], index.reshape(config.shape[:2]), np.bincount(index, minlength=len(chosen)))
 
-# %% ../nbs/40_bias.ipynb #40-015
+# %% ../nbs/40_bias.ipynb #40-017
 ESTIMATORS = ("reweighting", "cumulant1", "cumulant2")
 
 
@@ -143,7 +163,7 @@ def class_weights(
     second = 0.5 * (x**2 - (x**2 @ share)[:, None]) if estimator == "cumulant2" else 0.0
     return 1 - x + second
 
-# %% ../nbs/40_bias.ipynb #40-018
+# %% ../nbs/40_bias.ipynb #40-020
 class _Sums(NamedTuple):
     "Sums over the draws of each class: what reweighting needs of an ensemble."
 
@@ -174,7 +194,7 @@ def _means(weights, difference, data, names):
             out[name] = out[name] + 2 * (w * per_site) @ data.sums["energy"] + (w * per_site**2) @ n
     return out
 
-# %% ../nbs/40_bias.ipynb #40-019
+# %% ../nbs/40_bias.ipynb #40-021
 def _ingredients(names):
     "The means that a list of observables is made of."
     return sorted({need for name in names for need in (DERIVED[name].needs if name in DERIVED else (name,))})
@@ -195,7 +215,7 @@ def _averages(difference, data, names, estimator, block=64):
         parts.append(_combine(_means(weights, D, data, _ingredients(names)), names, data.beta, data.n_sites))
     return np.concatenate(parts, axis=1)
 
-# %% ../nbs/40_bias.ipynb #40-023
+# %% ../nbs/40_bias.ipynb #40-025
 def _influence(weights, difference, data, names):
     "Series (chain, draw) for each observable whose mean fluctuates like the weighted average; weights and D of shape (1, c)."
     means = {k: float(v[0]) for k, v in _means(weights, difference, data, _ingredients(names)).items()}
@@ -219,7 +239,7 @@ def _sampling_errors(difference, data, names, estimator):
     times = [gamma_error(plain[n], n).tau_int for n in names]
     return np.array([e.error for e in bias]), np.array([e.error for e in corrected]), np.array(times)
 
-# %% ../nbs/40_bias.ipynb #40-027
+# %% ../nbs/40_bias.ipynb #40-029
 class _Evidence(NamedTuple):
     "What is believed of D at each class: joint draws, a centre, exact evaluations spent, and facts for the verdict."
 
@@ -229,6 +249,18 @@ class _Evidence(NamedTuple):
     facts: dict
     left_out: tuple | None = None  # probed classes, their left-out residuals and z-scores
 
+# %% ../nbs/40_bias.ipynb #40-030
+def _reservations(surrogate, belief):
+    "Reasons in the surrogate itself not to take its posterior for all it does not know."
+    reasons = []
+    if getattr(surrogate, "features_trained", False):
+        reasons.append("the features were trained, and their uncertainty is not part of the posterior")
+    if not belief.epistemic.any():
+        reasons.append("the surrogate offers no uncertainty")
+    if getattr(surrogate, "spare", np.inf) < 10:
+        reasons.append(f"its distinct training energies leave {surrogate.spare} to judge it by; 10 are needed")
+    return reasons
+
 
 def _posterior_evidence(approximation, classes):
     "Candidates for D from the surrogate's own posterior; its misfit is kept for the verdict."
@@ -237,10 +269,10 @@ def _posterior_evidence(approximation, classes):
         raise ValueError(f"surrogate with {belief.mean.shape[1]} outputs: expected one, the total energy")
     share = classes.counts / classes.counts.sum()
     facts = {"misfit": float(np.sqrt(share @ belief.aleatoric[:, 0])), "epistemic": float(np.sqrt(share @ belief.epistemic[:, 0])),
-             "features_trained": bool(getattr(approximation.surrogate, "features_trained", False))}
+             "reservations": _reservations(approximation.surrogate, belief)}
     return _Evidence((belief.draws - belief.mean)[:, :, 0], np.zeros((1, len(share))), 0, facts)
 
-# %% ../nbs/40_bias.ipynb #40-029
+# %% ../nbs/40_bias.ipynb #40-032
 def choose_probes(
     classes: Classes,  # sorted draws
     n: int,  # number of exact evaluations
@@ -253,7 +285,7 @@ def choose_probes(
     first = np.unique(order, return_index=True)[1]
     return order[np.sort(first)][: check_count("probes", n, 5)]
 
-
+# %% ../nbs/40_bias.ipynb #40-034
 def _all_known(approximation, classes):
     "An ensemble of fewer than five classes: each is evaluated, and nothing is left to learn, nor to check."
     x = classes.representatives
@@ -261,6 +293,15 @@ def _all_known(approximation, classes):
     return _Evidence(found, found, len(x), {"probed_share": 1.0, "spare": 0.0, "mean_square_z": 0.0, "probes": len(x)})
 
 
+def _class_of(gp, classes, approximation):
+    "The class of the ensemble that each probe belongs to, -1 where the ensemble has not been."
+    both = np.concatenate([gp.forms, classes.representatives])
+    both = symmetric_forms(both, approximation.flip_symmetric, approximation.lattice_symmetric)
+    index = distinct_rows(both)[1]
+    place = {c: k for k, c in enumerate(index[len(gp.y) :])}
+    return np.array([place.get(c, -1) for c in index[: len(gp.y)]])
+
+# %% ../nbs/40_bias.ipynb #40-035
 def _probe_evidence(approximation, classes, probes, seed, draws=400):
     "Candidates for D from a Gaussian process through exact evaluations at the probed configurations."
     x = probes if isinstance(probes, np.ndarray) else classes.representatives[choose_probes(classes, probes, seed)]
@@ -273,21 +314,13 @@ def _probe_evidence(approximation, classes, probes, seed, draws=400):
     gp = ExactGP(**known, draws=draws, seed=seed).fit(x, found[:, None])
     belief, test = gp.predict(classes.representatives), leave_one_out(gp)
     seen, at = belief.epistemic[:, 0] == 0, _class_of(gp, classes, approximation)
-    facts = {"probed_share": float(classes.counts[seen].sum() / classes.counts.sum()), "spare": float(test["spare"]),
+    given = ["the probes were given, not drawn from the ensemble at random"] if isinstance(probes, np.ndarray) else []
+    facts = {"reservations": given, "probed_share": float(classes.counts[seen].sum() / classes.counts.sum()), "spare": float(test["spare"]),
              "mean_square_z": float(np.mean(test["z"] ** 2)), "probes": len(gp.y)}
-    return _Evidence(belief.draws[:, :, 0], belief.mean.T, len(gp.y), facts, (at[at >= 0], test["residual"][at >= 0], test["z"][at >= 0]))
+    left_out = None if given else (at[at >= 0], test["residual"][at >= 0], test["z"][at >= 0])
+    return _Evidence(belief.draws[:, :, 0], belief.mean.T, len(gp.y), facts, left_out)
 
-
-def _class_of(gp, classes, approximation):
-    "The class of the ensemble that each probe belongs to, -1 where the ensemble has not been."
-    both = np.concatenate([gp.forms, classes.representatives])
-    if approximation.lattice_symmetric:
-        both = canonical_forms(both, approximation.flip_symmetric)
-    index = distinct_rows(both)[1]
-    place = {c: k for k, c in enumerate(index[len(gp.y) :])}
-    return np.array([place.get(c, -1) for c in index[: len(gp.y)]])
-
-# %% ../nbs/40_bias.ipynb #40-032
+# %% ../nbs/40_bias.ipynb #40-038
 class _Missed(NamedTuple):
     "The bias that the belief has missed, for each observable: value, standard error, and z-score of the left-out residuals."
 
@@ -296,19 +329,34 @@ class _Missed(NamedTuple):
     z: np.ndarray
 
 
-def _missed(believed, data, names, plain):
-    "First-order bias from left-out residuals, scaled by the share of the ensemble that is not known exactly."
+def _missed(believed, data, names, estimator):
+    "Bias from left-out residuals, scaled by the share of the ensemble that is not known exactly."
     zero = np.zeros(len(names))
     if believed.left_out is None or len(believed.left_out[0]) < 5:
         return _Missed(zero, zero, zero)
-    at, residual, scores = believed.left_out
-    unknown = data.beta * (1 - believed.facts["probed_share"])
-    mean = lambda v: np.bincount(data.classes.index.ravel(), v.ravel(), minlength=len(data.classes.counts)) / data.classes.counts
-    h = np.array([mean(plain[name])[at] for name in names])
-    hr, size = h * residual, np.maximum(np.sqrt((h**2).sum(1)), 1e-300)
-    return _Missed(unknown * hr.mean(1), unknown * hr.std(1, ddof=1) / np.sqrt(len(at)), (h * scores).sum(1) / size)
+    at, r, scores = believed.left_out
+    weights, counts, n = class_weights(believed.centre, data.classes.counts, data.beta, estimator), data.classes.counts, len(at)
+    influence = _influence(weights, believed.centre, data, names)
+    mean = lambda v: np.bincount(data.classes.index.ravel(), v.ravel(), minlength=len(counts)) / counts
+    h = np.array([mean(influence[name]) for name in names])
+    direct = weights[0] / data.n_sites * _energy_slope(weights, believed.centre, data, names)
+    change = 1 - np.exp(-data.beta * r) / np.exp(-data.beta * r).mean()
+    q = h[:, at] * change - direct[:, at] * r
+    steady = r.std(ddof=1) * np.sqrt((data.beta * h - direct) ** 2 @ counts / counts.sum())
+    unknown, wide = 1 - believed.facts["probed_share"], t_law.ppf(0.975, n - 1) / norm.ppf(0.975)
+    error = unknown * wide * np.maximum(q.std(1, ddof=1), steady) / np.sqrt(n)
+    size = np.maximum(np.sqrt((h[:, at] ** 2).sum(1)), 1e-300)
+    return _Missed(unknown * q.mean(1), error, (h[:, at] * scores).sum(1) / size)
 
-# %% ../nbs/40_bias.ipynb #40-034
+
+def _energy_slope(weights, difference, data, names):
+    "Derivative of each observable with respect to the energy per site of each class, (number of observables, c)."
+    means = {k: float(v[0]) for k, v in _means(weights, difference, data, _ingredients(names)).items()}
+    slopes = [DERIVED[n].gradient(means, data.beta, data.n_sites) if n in DERIVED else {n: 1.0} for n in names]
+    energy = data.sums["energy"] / data.classes.counts + difference[0] / data.n_sites
+    return np.array([s.get("energy", 0.0) + 2 * energy * s.get("energy2", 0.0) for s in slopes])
+
+# %% ../nbs/40_bias.ipynb #40-040
 def tail_index(
     log_weights,  # logarithms of the importance weights, one for each draw
 ) -> float:
@@ -327,7 +375,7 @@ def tail_index(
 
         return float(np.nan_to_num(arviz.psislw(values)[1], nan=np.inf, posinf=np.inf))
 
-# %% ../nbs/40_bias.ipynb #40-036
+# %% ../nbs/40_bias.ipynb #40-042
 def _weight_facts(believed, data):
     "Effective share of the draws and tail index of the weights, at the centre of the belief or for its median draw."
     classes, share = data.classes, data.classes.counts / data.classes.counts.sum()
@@ -338,18 +386,16 @@ def _weight_facts(believed, data):
     k = tail_index(np.log(np.maximum(weights[typical], 1e-300))[classes.index])
     return {"effective_share": float(effective[typical]), "pareto_k": k}
 
-# %% ../nbs/40_bias.ipynb #40-037
+# %% ../nbs/40_bias.ipynb #40-043
 def _doubts(facts, n_eff):
     "Reasons, valid for every observable, not to trust a prediction."
-    doubts = []
+    doubts = list(facts.get("reservations", ()))
     if facts["effective_share"] < 0.1:
         doubts.append(f"only {facts['effective_share']:.1%} of the draws count after reweighting")
     if facts["pareto_k"] > 0.7 and facts["effective_share"] < 0.9:
         doubts.append(f"heavy-tailed weights (Pareto k {facts['pareto_k']:.2f} > 0.7)")
     if n_eff < 100:
         doubts.append(f"only {n_eff:.0f} independent draws in the ensemble")
-    if facts.get("features_trained"):
-        doubts.append("the features were trained, and their uncertainty is not part of the posterior")
     if facts.get("mean_square_z", 0) > 2:
         doubts.append(f"left-out probes miss by more than believed (mean square z {facts['mean_square_z']:.1f})")
     if facts.get("spare", np.inf) < 10:
@@ -357,16 +403,16 @@ def _doubts(facts, n_eff):
     return doubts
 
 
-def _misfit_doubt(facts, beta, scatter, half):
+def _misfit_doubt(facts, beta, scatter, slope, half):
     "The reason, for one observable, not to trust a posterior whose model misfits the energies."
-    if "misfit" not in facts:
+    if beta * facts.get("misfit", 0) < 1e-6:
         return []
-    harm = beta * scatter * facts["misfit"]
+    harm = (beta * scatter + slope) * facts["misfit"]
     if harm <= half:
         return []
     return [f"the surrogate misfits its own energies by {facts['misfit']:.2g}, which may bias this by up to {harm:.2g}"]
 
-# %% ../nbs/40_bias.ipynb #40-039
+# %% ../nbs/40_bias.ipynb #40-045
 @dataclass(frozen=True)
 class BiasReport:
     """The predicted bias of an approximation, observable by observable; bias = surrogate - exact.
@@ -400,7 +446,7 @@ class BiasReport:
         "Predicted bias with its interval on ax (None: a new figure), in percent; hollow where not trusted."
         return _plot_report(self, ax)
 
-# %% ../nbs/40_bias.ipynb #40-040
+# %% ../nbs/40_bias.ipynb #40-046
 def _row_texts(report, name):
     "One row of a report as strings: the numbers of an untrusted row are marked."
     row = report.table.loc[name]
@@ -428,7 +474,7 @@ def _verdict_lines(report, bullet):
         said.setdefault(verdict, []).append(name)
     return "\n".join(f"{bullet}{', '.join(names)}: {verdict}" for verdict, names in said.items()) + "\n"
 
-# %% ../nbs/40_bias.ipynb #40-041
+# %% ../nbs/40_bias.ipynb #40-047
 def _as_text(report):
     "The report as aligned columns."
     rows = [_HEADER, *(_row_texts(report, name) for name in report.table.index)]
@@ -451,10 +497,11 @@ def _plain(value):
 
 def _as_dictionary(report):
     rows = {name: {k: _plain(v) for k, v in row.items()} for name, row in report.table.to_dict("index").items()}
+    facts = {k: list(v) if isinstance(v, (list, tuple)) else _plain(v) for k, v in report.settings.items()}
     return {"observables": {n: {**row, "verdict": report.verdicts[n]} for n, row in rows.items()},
-            "settings": {k: _plain(v) for k, v in report.settings.items()}}
+            "settings": facts}
 
-# %% ../nbs/40_bias.ipynb #40-042
+# %% ../nbs/40_bias.ipynb #40-048
 def _plot_report(report, ax):
     "One horizontal bar for each observable, in percent of the corrected value."
     import matplotlib.pyplot as plt
@@ -472,15 +519,15 @@ def _plot_report(report, ax):
     ax.set(yticks=range(len(table)), yticklabels=table.index, xlabel="predicted bias, % of the corrected value", ylim=(len(table) - 0.5, -0.5))
     return ax
 
-# %% ../nbs/40_bias.ipynb #40-044
+# %% ../nbs/40_bias.ipynb #40-050
 def predict_bias(
     approximation: Approximation,  # the surrogate's model, and the exact one it replaces
     ensemble: xr.Dataset,  # drawn from `approximation` by `sample`, with its configurations
     observables: Sequence[str] | None = None,  # names; None for energy, abs_m, m2, susceptibility
     *,
     evidence: str = "probe",  # "probe": buy exact energies; "posterior": the surrogate's own uncertainty, for nothing
-    probes: int | np.ndarray = 100,  # number of exact evaluations, or configurations (n, *shape) to evaluate at
-    estimator: str = "reweighting",  # or "cumulant1", "cumulant2": expansions for large lattices
+    probes: int | np.ndarray = 100,  # number of exact evaluations; or configurations (n, *shape), which are never trusted
+    estimator: str = "reweighting",  # or "cumulant1", "cumulant2": the first terms of its expansion
     seed: int,  # of the choice of probes and of the draws
 ) -> BiasReport:
     "Predict, observable by observable, the bias that the approximation puts into averages; correct it; judge the answer."
@@ -492,7 +539,7 @@ def predict_bias(
         believed = (_posterior_evidence(approximation, classes) if evidence == "posterior"
                     else _probe_evidence(approximation, classes, probes, seed))
         plain = _influence(np.ones_like(believed.centre), np.zeros_like(believed.centre), data, names)
-        missed = _missed(believed, data, names, plain)
+        missed = _missed(believed, data, names, estimator)
         rows = _evaluate(believed, data, names, estimator, missed)
         verdicts, facts = _judge(believed, data, names, estimator, rows, missed, plain)
     settings = dict(evidence=evidence, estimator=estimator, seed=seed, beta=data.beta, draws=int(classes.counts.sum()),
@@ -501,7 +548,7 @@ def predict_bias(
     table["trust"] = [verdicts[n].startswith("trusted") for n in names]
     return BiasReport(table[["surrogate", "predicted_bias", "low", "high", "corrected", "error", "exact_evaluations", "trust"]], verdicts, settings)
 
-# %% ../nbs/40_bias.ipynb #40-045
+# %% ../nbs/40_bias.ipynb #40-051
 def _evaluate(believed, data, names, estimator, missed):
     "Numbers of the report: draws of the bias, each spread by the (normal) errors of the ensemble and of what was missed."
     plain = _averages(np.zeros((1, len(data.classes.counts))), data, names, "reweighting")[:, 0]
@@ -522,16 +569,19 @@ def _next_order(believed, data, names, estimator, rows):
     here, there = (_averages(believed.centre, data, names, e)[:, 0] for e in (estimator, better))
     return np.abs(here - there) / np.maximum((rows["high"] - rows["low"]) / 2, 1e-300)
 
-# %% ../nbs/40_bias.ipynb #40-046
+# %% ../nbs/40_bias.ipynb #40-052
 def _judge(believed, data, names, estimator, rows, missed, plain):
     "A verdict for each observable, and the facts behind it."
     facts = {**believed.facts, **_weight_facts(believed, data)}
+    slopes = np.abs(_energy_slope(np.ones_like(believed.centre), 0 * believed.centre, data, names)).max(1) / data.n_sites
     truncated = _next_order(believed, data, names, estimator, rows)
     verdicts, smallest = {}, np.inf
     for k, name in enumerate(names):
         n_eff = gamma_error(plain[name], name).n_eff
         smallest, half = min(smallest, n_eff), (rows["high"][k] - rows["low"][k]) / 2
-        doubts = _doubts(facts, n_eff) + _misfit_doubt(facts, data.beta, plain[name].std(), half)
+        doubts = _doubts(facts, n_eff) + _misfit_doubt(facts, data.beta, plain[name].std(), slopes[k], half)
+        if np.ptp(data.values["energy"]) == 0:
+            doubts.append("the energy never changes in this ensemble")
         if abs(missed.z[k]) > 3:
             doubts.append(f"the errors at left-out probes go with the observable (z = {missed.z[k]:.1f})")
         if truncated[k] > 0.5:
@@ -539,7 +589,7 @@ def _judge(believed, data, names, estimator, rows, missed, plain):
         verdicts[name] = "not trusted: " + "; ".join(doubts) if doubts else "trusted: " + _grounds(facts)
     return verdicts, dict(facts, independent_draws=float(smallest))
 
-# %% ../nbs/40_bias.ipynb #40-047
+# %% ../nbs/40_bias.ipynb #40-053
 def _grounds(facts):
     "What speaks for a prediction."
     text = f"{facts['effective_share']:.0%} of the draws count after reweighting"
@@ -561,32 +611,33 @@ def _check_probes(probes, approximation, evidence):
     x = np.asarray(probes)
     check_spins(x, approximation.shape, "probes")
     x = x.reshape(-1, *approximation.shape).astype(np.int8)
-    forms = canonical_forms(x, approximation.flip_symmetric) if approximation.lattice_symmetric else x
+    forms = symmetric_forms(x, approximation.flip_symmetric, approximation.lattice_symmetric)
     if len(distinct_rows(forms)[0]) < 5:
         raise ValueError(f"probes of length {len(x)} with {len(distinct_rows(forms)[0])} distinct configurations (up to symmetry): at least 5 are needed")
     return x
 
-# %% ../nbs/40_bias.ipynb #40-048
+# %% ../nbs/40_bias.ipynb #40-054
 def _check_request(approximation, ensemble, observables, evidence, estimator):
     "Everything that can be wrong with a request, each refused by name; returns the observables."
     if not isinstance(approximation, Approximation):
         raise ValueError(f"approximation={type(approximation).__name__}: expected an Approximation(exact, surrogate)")
     available = _available(approximation, ensemble)
-    if evidence not in ("posterior", "probe"):
+    if not isinstance(evidence, str) or evidence not in ("posterior", "probe"):
         raise ValueError(f"evidence={evidence!r}: expected 'posterior' or 'probe'")
-    if estimator not in ESTIMATORS:
+    if not isinstance(estimator, str) or estimator not in ESTIMATORS:
         raise ValueError(f"estimator={estimator!r}: expected one of {', '.join(ESTIMATORS)}")
     if observables is None:
         return ["energy", "abs_m", "m2", "susceptibility"]
     names = [observables] if isinstance(observables, str) else list(observables) if np.iterable(observables) else []
     if not names:
         raise ValueError(f"observables={observables!r}: expected at least one of {', '.join(available)}")
+    names = list(dict.fromkeys(names))
     for name in names:
         if name not in available:
             raise ValueError(f"observables={name!r}: unknown; this ensemble offers {', '.join(available)}")
     return names
 
-# %% ../nbs/40_bias.ipynb #40-049
+# %% ../nbs/40_bias.ipynb #40-055
 def _available(approximation, ensemble):
     "Observables of an ensemble, after checking that it was drawn from this approximation."
     series = observable_series(ensemble)
@@ -594,17 +645,28 @@ def _available(approximation, ensemble):
         raise ValueError("ensemble without 'config': sample it with keep='configs'")
     if missing := {"beta", "shape"} - set(ensemble.attrs):
         raise ValueError(f"ensemble without attrs {', '.join(sorted(missing))}: expected the Dataset that sample() returns")
-    shape = ensemble["config"].shape[2:]
-    if shape != approximation.shape:
-        raise ValueError(f"ensemble of shape {shape}: the approximation has shape {approximation.shape}")
-    some = ensemble["config"].values[:, :: max(1, ensemble.sizes["draw"] // 5)]
+    config = ensemble["config"].transpose("chain", "draw", ...).values
+    for shape in (config.shape[2:], tuple(int(n) for n in ensemble.attrs["shape"])):
+        if shape != approximation.shape:
+            raise ValueError(f"ensemble of shape {shape}: the approximation has shape {approximation.shape}")
+    check_beta(ensemble.attrs["beta"])
+    if missing := {"energy", "abs_m", "m2"} - set(series):
+        raise ValueError(f"ensemble without {', '.join(sorted(missing))}: expected the Dataset that sample() returns")
+    some = config[:, :: max(1, ensemble.sizes["draw"] // 5)]
     recorded = series["energy"][:, :: max(1, ensemble.sizes["draw"] // 5)] * approximation.n_sites
     energy = approximation.energy(some)
     if not np.allclose(energy, recorded, rtol=1e-7, atol=1e-7):
         raise ValueError("ensemble: its energies are not those of this approximation; sample(approximation, ...) gives a fitting one")
-    return sorted(series) + sorted(DERIVED)
+    _check_same_surrogate(approximation)
+    return sorted(series) + sorted(name for name in DERIVED if set(DERIVED[name].needs) - {"energy2"} <= set(series))
 
-# %% ../nbs/40_bias.ipynb #40-052
+
+def _check_same_surrogate(approximation):
+    "An Approximation keeps its surrogate's table; a surrogate that was fitted again since is refused."
+    if hasattr(approximation, "_table") and not np.array_equal(approximation._table, approximation.surrogate.pattern_energies()):
+        raise ValueError("approximation: its surrogate was fitted again since; expected Approximation(exact, surrogate) made after the fit")
+
+# %% ../nbs/40_bias.ipynb #40-058
 def exact_bias(
     approximation: Approximation,  # at most 24 sites
     beta: float,  # inverse temperature
@@ -616,6 +678,8 @@ def exact_bias(
     if not np.iterable(observables):
         raise ValueError(f"observables={observables!r}: expected a list of names such as 'energy'")
     names = [observables] if isinstance(observables, str) else list(observables)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"observables={observables!r}: expected a list of names such as 'energy'")
     n_sites, values = approximation.n_sites, []
     for model in (approximation.exact, approximation):
         square = {"energy2": lambda x, model=model: (np.asarray(model.energy(x)) / n_sites) ** 2}
@@ -625,7 +689,7 @@ def exact_bias(
         values.append(_combine(means, names, beta, n_sites)[:, 0])
     return pd.DataFrame({"exact": values[0], "exact_bias": values[1] - values[0]}, index=pd.Index(names, name="observable"))
 
-# %% ../nbs/40_bias.ipynb #40-055
+# %% ../nbs/40_bias.ipynb #40-061
 def rehearse(
     truth,  # the exact Model, at most 20 sites
     beta: float,  # inverse temperature
@@ -654,7 +718,7 @@ def rehearse(
         evidence=e, true_bias=known["exact_bias"], exact=known["exact"], seed=seed) for e in evidences]
     return pd.concat(reports).reset_index()
 
-# %% ../nbs/40_bias.ipynb #40-056
+# %% ../nbs/40_bias.ipynb #40-062
 def too_simple(seed: int):  # of the surrogate
     "A sum over pairs with a Bayesian last layer: it cannot represent next-nearest or plaquette interactions."
     from uqphys.architectures import pair_network
@@ -670,7 +734,7 @@ def rich_enough(seed: int):  # of the surrogate
 
     return LastLayer(LocalEnergyNet(hidden=(16,), seed=seed), seed=seed, epochs=200)
 
-# %% ../nbs/40_bias.ipynb #40-057
+# %% ../nbs/40_bias.ipynb #40-063
 def _among_trusted(g):
     "Coverage, and the error after correction, of the reports that trusted themselves."
     g = g[g["trust"].astype(bool)]

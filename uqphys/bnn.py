@@ -6,12 +6,13 @@
 __all__ = ['Posterior', 'last_layer_posterior', 'expectation_maximisation', 'draw_weights', 'last_layer_predictive', 'LastLayer']
 
 # %% ../nbs/31_bnn.ipynb #31-003
+import copy
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from .architectures import LocalEnergyNet, pattern_features
+from .architectures import LocalEnergyNet, SiteSum, pattern_features
 from .models import check_count, check_flag, check_number, check_seed, check_spins
 from .predictive import Predictive, _matrix
 from .sampling import one_thread
@@ -141,6 +142,25 @@ def _check_search(features, targets, directions, column_covariance, strength, it
                          "expected strength > 0, or column_covariance='scalar'")
 
 # %% ../nbs/31_bnn.ipynb #31-018
+def _search(features, targets, prior_mean, base, directions, kind, strength, iterations, tolerance):
+    "The iterations, for arguments known to fit."
+    n, sigma, step, history = len(targets), np.ones(len(targets)), 0.1, []
+    K, V = base, np.diag(targets.var(0) + 1e-12 * (targets**2).mean(0) + 1e-30)
+    b, floor = None if directions is None else np.zeros(directions.shape[1]), 1e-14 * np.diag(V)
+    infer = lambda K, V, sigma: _infer(features, targets, prior_mean, K, V, sigma)
+    for _ in range(iterations):
+        K = _column_step(fit, prior_mean, base, V, kind, strength) if history else K
+        V = _row_step(infer(K, V, sigma).misfit, n, floor)
+        if directions is not None:
+            problem = (features, targets, prior_mean, K, V, sigma)
+            b, sigma, step = _sigma_step(infer(K, V, sigma), problem, directions, b, step)
+        fit = infer(K, V, sigma)
+        history.append(fit.evidence + _log_prior(K, base, kind, strength))
+        if len(history) > 1 and history[-1] - history[-2] < tolerance * n:
+            break
+    return fit, K, V, b, np.array(history)
+
+# %% ../nbs/31_bnn.ipynb #31-019
 def expectation_maximisation(
     features,  # Φ, (n, p)
     targets,  # Y, (n, d)
@@ -153,22 +173,12 @@ def expectation_maximisation(
     tolerance: float = 1e-9,  # stop when the objective gains less than this a step, relative to n
 ) -> tuple:  # (Posterior, K, V, b, history of the objective)
     "Maximise the evidence over V, K and σ(x); the objective (evidence plus hyper-prior) never falls."
-    features, targets, prior_mean, sigma = _check_layer(features, targets, prior_mean)
+    features, targets, prior_mean, _ = _check_layer(features, targets, prior_mean)
+    base = _check_covariance("base_covariance", base_covariance, features.shape[1])
     _check_search(features, targets, directions, column_covariance, strength, iterations, tolerance)
-    n, K, V, step, history = len(targets), base_covariance, np.diag(targets.var(0) + 1e-300), 0.1, []
-    b, floor = None if directions is None else np.zeros(directions.shape[1]), 1e-14 * np.diag(V)
-    infer = lambda K, V, sigma: _infer(features, targets, prior_mean, K, V, sigma)
-    for _ in range(iterations):
-        K = _column_step(fit, prior_mean, base_covariance, V, column_covariance, strength) if history else K
-        V = _row_step(infer(K, V, sigma).misfit, n, floor)
-        if directions is not None:
-            b, sigma, step = _sigma_step(infer(K, V, sigma), (features, targets, prior_mean, K, V, sigma), directions, b, step)
-        fit = infer(K, V, sigma)
-        history.append(fit.evidence + _log_prior(K, base_covariance, column_covariance, strength))
-        if len(history) > 1 and history[-1] - history[-2] < tolerance * n: break
-    return fit, K, V, b, np.array(history)
+    return _search(features, targets, prior_mean, base, directions, column_covariance, strength, iterations, tolerance)
 
-# %% ../nbs/31_bnn.ipynb #31-023
+# %% ../nbs/31_bnn.ipynb #31-024
 def draw_weights(
     posterior: Posterior,  # of the last layer
     row_covariance,  # V, (d, d)
@@ -180,7 +190,7 @@ def draw_weights(
     z = np.random.default_rng(check_seed(seed)).standard_normal((check_count("k", k), d, p))
     return posterior.mean + np.linalg.cholesky(_check_covariance("row_covariance", row_covariance, d)) @ z @ posterior.factor.T
 
-
+# %% ../nbs/31_bnn.ipynb #31-026
 def last_layer_predictive(
     features,  # Φ of the inputs, (n, p)
     posterior: Posterior,  # of the last layer
@@ -199,7 +209,7 @@ def last_layer_predictive(
     correlation = V / np.sqrt(np.outer(spread, spread))
     return Predictive(features @ posterior.mean.T, epistemic, sigma[:, None] ** 2 * spread, functions.swapaxes(1, 2), correlation)
 
-# %% ../nbs/31_bnn.ipynb #31-027
+# %% ../nbs/31_bnn.ipynb #31-030
 class LastLayer:
     """A network whose last layer is Bayesian: exact posterior, joint draws, any lattice size.
 
@@ -220,9 +230,10 @@ class LastLayer:
     ):
         options = dict(seed=seed, epochs=epochs, heteroscedastic=heteroscedastic, draws=draws)
         self.options = _checked(dict(options, column_covariance=column_covariance, strength=strength))
-        if architecture is not None and not (hasattr(architecture, "features") and hasattr(architecture, "head")):
-            raise ValueError(f"architecture={architecture!r}: expected a network with `features` and a linear `head`")
-        self.architecture, self.posterior = architecture, None
+        if architecture is not None and not isinstance(architecture, SiteSum):
+            raise ValueError(f"architecture={architecture!r}: expected a network, LocalEnergyNet or another SiteSum")
+        self.template = self.architecture = architecture  # each fit starts from a copy of the template
+        self.posterior = None
 
     def fit(self, x, y, *, progress=True):
         "Train the features, then infer the last layer; x: spins (n, *shape), y: (n, d); progress: show a bar."
@@ -236,7 +247,7 @@ class LastLayer:
         "What the surrogate believes at configurations x (n, *shape), as a `Predictive`."
         return _predict(self, x)
 
-# %% ../nbs/31_bnn.ipynb #31-028
+# %% ../nbs/31_bnn.ipynb #31-031
 def _checked(options):
     "The options of a `LastLayer`, each refused by name if it is out of range."
     options["seed"] = check_seed(options["seed"])
@@ -257,13 +268,14 @@ def _features(self, x, need_fit=True):
     with torch.no_grad(), one_thread():
         return self.architecture.features(x).numpy()
 
-# %% ../nbs/31_bnn.ipynb #31-029
+# %% ../nbs/31_bnn.ipynb #31-032
 def _fit(self, x, y, progress):
     "The work of `LastLayer.fit`."
     options = self.options
     if x.ndim not in (3, 4):
         raise ValueError(f"x of shape {x.shape}: expected configurations (n, *shape) of a lattice of 2 or 3 dimensions")
     check_spins(x, x.shape[1:])
+    self.architecture = copy.deepcopy(self.template)
     if self.architecture is None:
         self.architecture = LocalEnergyNet(x.ndim - 1, outputs=y.shape[1], seed=options["seed"])
     if options["epochs"] and self.architecture.config["hidden"]:
@@ -279,9 +291,10 @@ def _fit(self, x, y, progress):
         fitted = expectation_maximisation(features, y, prior_mean, base, directions, **kinds)
     self.posterior, self.column_covariance, self.row_covariance, self.noise_weights, self.evidence = fitted
     self.residual = y - features @ self.posterior.mean.T
+    self.spare = len(np.unique(np.column_stack([features, y]).round(9), axis=0)) - features.shape[1]
     return self
 
-# %% ../nbs/31_bnn.ipynb #31-030
+# %% ../nbs/31_bnn.ipynb #31-033
 def _noise_basis(features, q=2):
     "Centre, scale and leading principal directions of features per site: what σ(x) may depend on."
     centre, scale = features.mean(0), np.maximum(features.std(0), 1e-12)
@@ -307,14 +320,14 @@ def _predict(self, x):
     with one_thread():
         return last_layer_predictive(features, self.posterior, self.row_covariance, sigma, self.options["draws"], self.options["seed"])
 
-# %% ../nbs/31_bnn.ipynb #31-036
+# %% ../nbs/31_bnn.ipynb #31-039
 def _save(self, path):
     "Write the fitted surrogate to one file; it is replaced only when complete."
     if self.posterior is None:
         raise ValueError("surrogate not fitted: call fit(x, y) first")
     arrays = {k: torch.as_tensor(np.asarray(v)) for k, v in self.posterior._asdict().items()}
     extra = dict(column_covariance=self.column_covariance, row_covariance=self.row_covariance, evidence=self.evidence,
-                 residual=self.residual, noise_basis=self.noise_basis, noise_weights=self.noise_weights)
+                 spare=np.array(self.spare), residual=self.residual, noise_basis=self.noise_basis, noise_weights=self.noise_weights)
     extra = {k: None if v is None else torch.as_tensor(v) for k, v in extra.items()}
     save_state(path, dict(kind="LastLayer", options=self.options, config=self.architecture.config, arrays=arrays,
                           extra=extra, weights=self.architecture.state_dict()))
@@ -335,7 +348,7 @@ def _load(path):
 
 LastLayer.save, LastLayer.load = _save, staticmethod(_load)
 
-# %% ../nbs/31_bnn.ipynb #31-039
+# %% ../nbs/31_bnn.ipynb #31-042
 def _pattern_energies(self):
     "Mean energy (512,) of a site for each 3x3 pattern; `ValueError` if the network sees further."
     if self.posterior is None:
@@ -346,4 +359,5 @@ def _pattern_energies(self):
 
 LastLayer.pattern_energies = _pattern_energies
 LastLayer.flip_symmetric = property(lambda self: bool(self.architecture.config["flip_symmetric"]))
+LastLayer.lattice_symmetric = True  # so are the features of every SiteSum of this project
 LastLayer.features_trained = property(lambda self: bool(self.options["epochs"] and self.architecture.config["hidden"]))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['point_group', 'canonical_forms', 'distinct_rows', 'pattern_labels', 'pattern_kernel', 'class_counts', 'linear_terms',
-           'far_terms', 'ExactGP', 'leave_one_out']
+           'far_terms', 'ExactGP', 'symmetric_forms', 'leave_one_out']
 
 # %% ../nbs/32_gp.ipynb #32-003
 import itertools
@@ -364,14 +364,22 @@ def _condition(self):
     return self
 
 # %% ../nbs/32_gp.ipynb #32-044
-def _forms(self, x):
-    "Canonical forms, as far as the function is known to be symmetric."
-    flip = self.options["flip_symmetric"]
-    if self.options["lattice_symmetric"]:
+def symmetric_forms(
+    x,  # configurations (n, *shape)
+    flip: bool = True,  # whether a global flip counts as the same
+    lattice: bool = True,  # whether shifts, rotations and reflections do
+) -> np.ndarray:  # one form for all configurations that count as the same
+    "Canonical forms, as far as symmetries are known: all images, or only the flipped one, or none."
+    flip, lattice = check_flag("flip", flip), check_flag("lattice", lattice)
+    if lattice:
         return canonical_forms(x, flip)
     x = np.ascontiguousarray(_configurations(x), dtype=np.int8)
     first = x.reshape(len(x), -1)[:, 0].reshape(-1, *(1,) * (x.ndim - 1))
     return x * first if flip else x
+
+
+def _forms(self, x):
+    return symmetric_forms(x, self.options["flip_symmetric"], self.options["lattice_symmetric"])
 
 
 def _known(self, x):
@@ -428,7 +436,7 @@ def _mixture(moments, draws, value):
 def leave_one_out(
     gp: ExactGP,  # a fitted process
 ) -> dict:  # "z": (n,) scores; "residual": (n,) exact minus predicted; "spare": degrees of freedom left to judge by
-    "Predict each known value from the others, at every grid point, and average; Student-t scores mapped to normal ones."
+    "Predict each known value from the others, at every grid point; averaged with weights that have seen all values."
     from scipy.stats import norm, t
 
     _check_fitted(gp)

@@ -323,13 +323,11 @@ def _generators(seed, chains, *branch):
 
 # %% ../nbs/10_sampling.ipynb #10-064
 def _blocks(total, limit):
-    "Cut `total` steps into blocks of about a third of a second, none longer than `limit`."
+    "Cut `total` steps into blocks of 1, 2, 4 … steps, none longer than `limit`: never by the clock, so that bits repeat."
     size = 1
     while total > 0:
-        start = time.perf_counter()
         yield min(size, total)
-        seconds, total = time.perf_counter() - start, total - size
-        size = max(1, min(limit, 2 * size if seconds < 0.2 else size // 2 if seconds > 0.5 else size))
+        total, size = total - size, min(limit, 2 * size)
 
 # %% ../nbs/10_sampling.ipynb #10-066
 def _measure(model, x):
