@@ -328,7 +328,7 @@ class _Missed(NamedTuple):
     error: np.ndarray
     z: np.ndarray
 
-
+# %% ../nbs/40_bias.ipynb #40-039
 def _missed(believed, data, names, estimator):
     "Bias from left-out residuals, scaled by the share of the ensemble that is not known exactly."
     zero = np.zeros(len(names))
@@ -356,7 +356,7 @@ def _energy_slope(weights, difference, data, names):
     energy = data.sums["energy"] / data.classes.counts + difference[0] / data.n_sites
     return np.array([s.get("energy", 0.0) + 2 * energy * s.get("energy2", 0.0) for s in slopes])
 
-# %% ../nbs/40_bias.ipynb #40-040
+# %% ../nbs/40_bias.ipynb #40-041
 def tail_index(
     log_weights,  # logarithms of the importance weights, one for each draw
 ) -> float:
@@ -375,7 +375,7 @@ def tail_index(
 
         return float(np.nan_to_num(arviz.psislw(values)[1], nan=np.inf, posinf=np.inf))
 
-# %% ../nbs/40_bias.ipynb #40-042
+# %% ../nbs/40_bias.ipynb #40-043
 def _weight_facts(believed, data):
     "Effective share of the draws and tail index of the weights, at the centre of the belief or for its median draw."
     classes, share = data.classes, data.classes.counts / data.classes.counts.sum()
@@ -386,7 +386,7 @@ def _weight_facts(believed, data):
     k = tail_index(np.log(np.maximum(weights[typical], 1e-300))[classes.index])
     return {"effective_share": float(effective[typical]), "pareto_k": k}
 
-# %% ../nbs/40_bias.ipynb #40-043
+# %% ../nbs/40_bias.ipynb #40-044
 def _doubts(facts, n_eff):
     "Reasons, valid for every observable, not to trust a prediction."
     doubts = list(facts.get("reservations", ()))
@@ -412,7 +412,7 @@ def _misfit_doubt(facts, beta, scatter, slope, half):
         return []
     return [f"the surrogate misfits its own energies by {facts['misfit']:.2g}, which may bias this by up to {harm:.2g}"]
 
-# %% ../nbs/40_bias.ipynb #40-045
+# %% ../nbs/40_bias.ipynb #40-046
 @dataclass(frozen=True)
 class BiasReport:
     """The predicted bias of an approximation, observable by observable; bias = surrogate - exact.
@@ -446,7 +446,7 @@ class BiasReport:
         "Predicted bias with its interval on ax (None: a new figure), in percent; hollow where not trusted."
         return _plot_report(self, ax)
 
-# %% ../nbs/40_bias.ipynb #40-046
+# %% ../nbs/40_bias.ipynb #40-047
 def _row_texts(report, name):
     "One row of a report as strings: the numbers of an untrusted row are marked."
     row = report.table.loc[name]
@@ -474,7 +474,7 @@ def _verdict_lines(report, bullet):
         said.setdefault(verdict, []).append(name)
     return "\n".join(f"{bullet}{', '.join(names)}: {verdict}" for verdict, names in said.items()) + "\n"
 
-# %% ../nbs/40_bias.ipynb #40-047
+# %% ../nbs/40_bias.ipynb #40-048
 def _as_text(report):
     "The report as aligned columns."
     rows = [_HEADER, *(_row_texts(report, name) for name in report.table.index)]
@@ -501,7 +501,7 @@ def _as_dictionary(report):
     return {"observables": {n: {**row, "verdict": report.verdicts[n]} for n, row in rows.items()},
             "settings": facts}
 
-# %% ../nbs/40_bias.ipynb #40-048
+# %% ../nbs/40_bias.ipynb #40-049
 def _plot_report(report, ax):
     "One horizontal bar for each observable, in percent of the corrected value."
     import matplotlib.pyplot as plt
@@ -519,7 +519,15 @@ def _plot_report(report, ax):
     ax.set(yticks=range(len(table)), yticklabels=table.index, xlabel="predicted bias, % of the corrected value", ylim=(len(table) - 0.5, -0.5))
     return ax
 
-# %% ../nbs/40_bias.ipynb #40-050
+# %% ../nbs/40_bias.ipynb #40-051
+def _report(names, rows, evaluations, verdicts, settings):
+    "The table in its order of columns, with the verdicts."
+    table = pd.DataFrame(dict(rows, exact_evaluations=evaluations), index=pd.Index(names, name="observable"))
+    table["trust"] = [verdicts[name].startswith("trusted") for name in names]
+    columns = ["surrogate", "predicted_bias", "low", "high", "corrected", "error", "exact_evaluations", "trust"]
+    return BiasReport(table[columns], verdicts, settings)
+
+# %% ../nbs/40_bias.ipynb #40-052
 def predict_bias(
     approximation: Approximation,  # the surrogate's model, and the exact one it replaces
     ensemble: xr.Dataset,  # drawn from `approximation` by `sample`, with its configurations
@@ -534,21 +542,18 @@ def predict_bias(
     names = _check_request(approximation, ensemble, observables, evidence, estimator)
     probes, seed = _check_probes(probes, approximation, evidence), check_seed(seed)
     with one_thread():
-        classes = sort_draws(ensemble, approximation.flip_symmetric, approximation.lattice_symmetric)
-        data = _sums(ensemble, classes)
-        believed = (_posterior_evidence(approximation, classes) if evidence == "posterior"
-                    else _probe_evidence(approximation, classes, probes, seed))
+        data = _sums(ensemble, sort_draws(ensemble, approximation.flip_symmetric, approximation.lattice_symmetric))
+        believed = (_posterior_evidence(approximation, data.classes) if evidence == "posterior"
+                    else _probe_evidence(approximation, data.classes, probes, seed))
         plain = _influence(np.ones_like(believed.centre), np.zeros_like(believed.centre), data, names)
         missed = _missed(believed, data, names, estimator)
         rows = _evaluate(believed, data, names, estimator, missed)
         verdicts, facts = _judge(believed, data, names, estimator, rows, missed, plain)
-    settings = dict(evidence=evidence, estimator=estimator, seed=seed, beta=data.beta, draws=int(classes.counts.sum()),
-                    classes=len(classes.counts), exact=repr(approximation.exact), **facts)
-    table = pd.DataFrame(dict(rows, exact_evaluations=believed.evaluations), index=pd.Index(names, name="observable"))
-    table["trust"] = [verdicts[n].startswith("trusted") for n in names]
-    return BiasReport(table[["surrogate", "predicted_bias", "low", "high", "corrected", "error", "exact_evaluations", "trust"]], verdicts, settings)
+    settings = dict(evidence=evidence, estimator=estimator, seed=seed, beta=data.beta, draws=int(data.classes.counts.sum()),
+                    classes=len(data.classes.counts), exact=repr(approximation.exact), **facts)
+    return _report(names, rows, believed.evaluations, verdicts, settings)
 
-# %% ../nbs/40_bias.ipynb #40-051
+# %% ../nbs/40_bias.ipynb #40-053
 def _evaluate(believed, data, names, estimator, missed):
     "Numbers of the report: draws of the bias, each spread by the (normal) errors of the ensemble and of what was missed."
     plain = _averages(np.zeros((1, len(data.classes.counts))), data, names, "reweighting")[:, 0]
@@ -569,7 +574,7 @@ def _next_order(believed, data, names, estimator, rows):
     here, there = (_averages(believed.centre, data, names, e)[:, 0] for e in (estimator, better))
     return np.abs(here - there) / np.maximum((rows["high"] - rows["low"]) / 2, 1e-300)
 
-# %% ../nbs/40_bias.ipynb #40-052
+# %% ../nbs/40_bias.ipynb #40-054
 def _judge(believed, data, names, estimator, rows, missed, plain):
     "A verdict for each observable, and the facts behind it."
     facts = {**believed.facts, **_weight_facts(believed, data)}
@@ -589,7 +594,7 @@ def _judge(believed, data, names, estimator, rows, missed, plain):
         verdicts[name] = "not trusted: " + "; ".join(doubts) if doubts else "trusted: " + _grounds(facts)
     return verdicts, dict(facts, independent_draws=float(smallest))
 
-# %% ../nbs/40_bias.ipynb #40-053
+# %% ../nbs/40_bias.ipynb #40-055
 def _grounds(facts):
     "What speaks for a prediction."
     text = f"{facts['effective_share']:.0%} of the draws count after reweighting"
@@ -616,7 +621,7 @@ def _check_probes(probes, approximation, evidence):
         raise ValueError(f"probes of length {len(x)} with {len(distinct_rows(forms)[0])} distinct configurations (up to symmetry): at least 5 are needed")
     return x
 
-# %% ../nbs/40_bias.ipynb #40-054
+# %% ../nbs/40_bias.ipynb #40-056
 def _check_request(approximation, ensemble, observables, evidence, estimator):
     "Everything that can be wrong with a request, each refused by name; returns the observables."
     if not isinstance(approximation, Approximation):
@@ -637,7 +642,7 @@ def _check_request(approximation, ensemble, observables, evidence, estimator):
             raise ValueError(f"observables={name!r}: unknown; this ensemble offers {', '.join(available)}")
     return names
 
-# %% ../nbs/40_bias.ipynb #40-055
+# %% ../nbs/40_bias.ipynb #40-057
 def _available(approximation, ensemble):
     "Observables of an ensemble, after checking that it was drawn from this approximation."
     series = observable_series(ensemble)
@@ -660,13 +665,13 @@ def _available(approximation, ensemble):
     _check_same_surrogate(approximation)
     return sorted(series) + sorted(name for name in DERIVED if set(DERIVED[name].needs) - {"energy2"} <= set(series))
 
-
+# %% ../nbs/40_bias.ipynb #40-058
 def _check_same_surrogate(approximation):
     "An Approximation keeps its surrogate's table; a surrogate that was fitted again since is refused."
     if hasattr(approximation, "_table") and not np.array_equal(approximation._table, approximation.surrogate.pattern_energies()):
         raise ValueError("approximation: its surrogate was fitted again since; expected Approximation(exact, surrogate) made after the fit")
 
-# %% ../nbs/40_bias.ipynb #40-058
+# %% ../nbs/40_bias.ipynb #40-061
 def exact_bias(
     approximation: Approximation,  # at most 24 sites
     beta: float,  # inverse temperature
@@ -689,7 +694,17 @@ def exact_bias(
         values.append(_combine(means, names, beta, n_sites)[:, 0])
     return pd.DataFrame({"exact": values[0], "exact_bias": values[1] - values[0]}, index=pd.Index(names, name="observable"))
 
-# %% ../nbs/40_bias.ipynb #40-061
+# %% ../nbs/40_bias.ipynb #40-064
+def _rehearsal_seeds(make_surrogate, training, evidences, seed):
+    "Refuse by name what cannot be rehearsed; four independent seeds for the four things that are drawn."
+    if not callable(make_surrogate):
+        raise ValueError(f"make_surrogate={make_surrogate!r}: expected a function from a seed to an unfitted surrogate")
+    check_count("training", training, 4)
+    if isinstance(evidences, str) or not np.iterable(evidences) or not len(evidences):
+        raise ValueError(f"evidences={evidences!r}: expected a sequence of 'probe' and 'posterior'")
+    return [int(s.generate_state(1)[0]) for s in np.random.SeedSequence(check_seed(seed)).spawn(4)]
+
+# %% ../nbs/40_bias.ipynb #40-065
 def rehearse(
     truth,  # the exact Model, at most 20 sites
     beta: float,  # inverse temperature
@@ -705,10 +720,7 @@ def rehearse(
     evidences: Sequence[str] = ("probe", "posterior"),  # kinds of evidence to try
 ) -> pd.DataFrame:  # the rows of the reports, with `evidence`, `true_bias`, `exact`, `seed`
     "Walk the whole road once, from new training data to the report, where the exact bias is known by enumeration."
-    if not callable(make_surrogate):
-        raise ValueError(f"make_surrogate={make_surrogate!r}: expected a function from a seed to an unfitted surrogate")
-    training = check_count("training", training, 4)
-    data, make, chain, ask = (int(s.generate_state(1)[0]) for s in np.random.SeedSequence(check_seed(seed)).spawn(4))
+    data, make, chain, ask = _rehearsal_seeds(make_surrogate, training, evidences, seed)
     examples = labelled(truth, beta if training_beta is None else training_beta, training, seed=data)
     surrogate = make_surrogate(make).fit(*examples, progress=False)
     approximation, names = Approximation(truth, surrogate), list(observables)
@@ -718,7 +730,7 @@ def rehearse(
         evidence=e, true_bias=known["exact_bias"], exact=known["exact"], seed=seed) for e in evidences]
     return pd.concat(reports).reset_index()
 
-# %% ../nbs/40_bias.ipynb #40-062
+# %% ../nbs/40_bias.ipynb #40-066
 def too_simple(seed: int):  # of the surrogate
     "A sum over pairs with a Bayesian last layer: it cannot represent next-nearest or plaquette interactions."
     from uqphys.architectures import pair_network
@@ -734,7 +746,7 @@ def rich_enough(seed: int):  # of the surrogate
 
     return LastLayer(LocalEnergyNet(hidden=(16,), seed=seed), seed=seed, epochs=200)
 
-# %% ../nbs/40_bias.ipynb #40-063
+# %% ../nbs/40_bias.ipynb #40-067
 def _among_trusted(g):
     "Coverage, and the error after correction, of the reports that trusted themselves."
     g = g[g["trust"].astype(bool)]

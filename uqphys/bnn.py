@@ -235,18 +235,6 @@ class LastLayer:
         self.template = self.architecture = architecture  # each fit starts from a copy of the template
         self.posterior = None
 
-    def fit(self, x, y, *, progress=True):
-        "Train the features, then infer the last layer; x: spins (n, *shape), y: (n, d); progress: show a bar."
-        return _fit(self, *check_labelled(x, y, minimum=4), progress)
-
-    def mean(self, x):
-        "Posterior mean (n, d) at configurations x (n, *shape): the cheap part of `predict`."
-        return _features(self, x) @ self.posterior.mean.T
-
-    def predict(self, x):
-        "What the surrogate believes at configurations x (n, *shape), as a `Predictive`."
-        return _predict(self, x)
-
 # %% ../nbs/31_bnn.ipynb #31-031
 def _checked(options):
     "The options of a `LastLayer`, each refused by name if it is out of range."
@@ -269,9 +257,9 @@ def _features(self, x, need_fit=True):
         return self.architecture.features(x).numpy()
 
 # %% ../nbs/31_bnn.ipynb #31-032
-def _fit(self, x, y, progress):
-    "The work of `LastLayer.fit`."
-    options = self.options
+def _fit(self, x, y, *, progress=True):
+    "Train the features, then infer the last layer; x: spins (n, *shape), y: (n, d); progress: show a bar. Returns self."
+    (x, y), options = check_labelled(x, y, minimum=4), self.options
     if x.ndim not in (3, 4):
         raise ValueError(f"x of shape {x.shape}: expected configurations (n, *shape) of a lattice of 2 or 3 dimensions")
     check_spins(x, x.shape[1:])
@@ -314,11 +302,20 @@ def _sigma(self, features, sites):
     return np.exp(0.5 * np.clip(_noise_directions(self.noise_basis, features / sites) @ self.noise_weights, -20, 20))
 
 
+def _mean(self, x):
+    "Posterior mean (n, d) at configurations x (n, *shape): the cheap part of `predict`."
+    return _features(self, x) @ self.posterior.mean.T
+
+
 def _predict(self, x):
+    "What the surrogate believes at configurations x (n, *shape), as a `Predictive`."
     features = _features(self, x)
     sigma = _sigma(self, features, int(np.prod(np.shape(x)[1:])))
     with one_thread():
         return last_layer_predictive(features, self.posterior, self.row_covariance, sigma, self.options["draws"], self.options["seed"])
+
+
+LastLayer.fit, LastLayer.mean, LastLayer.predict = _fit, _mean, _predict
 
 # %% ../nbs/31_bnn.ipynb #31-039
 def _save(self, path):
