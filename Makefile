@@ -6,10 +6,11 @@ WORKERS ?= 2
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
 DEV     := $(VENV)/.ready-dev
+BENCH   := $(VENV)/.ready-bench
 SOURCES := settings.ini setup.py pyproject.toml constraints.txt
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test docs notebooks export drift hooks clean
+.PHONY: help demo test bench docs notebooks export drift hooks clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -28,6 +29,9 @@ test: $(DEV) ## run every notebook, then tests/ (< 15 min on 2 cores)
 	echo "== notebooks"; $(BIN)/nbdev_test --n_workers $(WORKERS) --timing || status=1; \
 	echo "== tests"; $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile || status=1; \
 	exit $$status
+
+bench: $(BENCH) ## speed of the samplers, beside the peers' (peapods, mcising), in one run (< 5 min)
+	$(BIN)/python studies/bench.py
 
 docs: $(DEV) ## render the site to _site/ (Quarto where it is installed, else smalldocs)
 	$(BIN)/python tools/docs.py
@@ -66,6 +70,10 @@ endef
 $(READY): $(SOURCES)
 	$(venv)
 	@$(PIP) -e .
+	@touch $@
+
+$(BENCH): $(READY) $(SOURCES)
+	@$(PIP) -e ".[bench]"
 	@touch $@
 
 $(DEV): $(SOURCES)

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
-from uqphys import analysis, architectures, bias, bnn, exact, gp, models, predictive, sampling, training
+from uqphys import analysis, architectures, bias, bnn, exact, gp, models, multispin, predictive, sampling, tempering, training
 from uqphys.analysis import DERIVED
 from uqphys.architectures import LocalEnergyNet
 from uqphys.bias import Approximation, predict_bias, rehearse
@@ -28,10 +28,12 @@ from uqphys.predictive import Predictive
 from uqphys.sampling import sample
 from uqphys.training import labelled, load_state, save_state, train
 
-MODULES = (models, exact, sampling, analysis, architectures, training, predictive, bnn, gp, bias)
+MODULES = (models, exact, sampling, multispin, tempering, analysis, architectures, training, predictive, bnn, gp, bias)
 EXEMPT = {
     "models.pattern_spins": "takes no argument",
     "sampling.one_thread": "takes no argument",
+    "sampling.Method": "a plain record of functions",
+    "multispin.next_word": "a compiled kernel",
     "analysis.Derived": "a formula with its gradient; linearised checks what goes in",
     "models.Model": "a protocol; check_model judges who follows it",
     "architectures.SiteSum": "base class without arguments; its methods are walked through LocalEnergyNet",
@@ -126,6 +128,10 @@ def run(t, model=None, beta=0.4, **changes):
     return sample(t.ising if model is None else model, beta, **dict(dict(draws=5, burn_in=5, seed=0, progress=False), **changes))
 
 
+def temper(t, betas=(0.3, 0.4), **changes):
+    return tempering.temper(t.ising, betas, **dict(dict(draws=5, burn_in=5, seed=0, progress=False), **changes))
+
+
 def ask(t, ensemble=None, observables=None, **changes):
     "A bias report, with some arguments changed."
     call = dict(dict(probes=20, seed=0), **changes)
@@ -216,7 +222,7 @@ SAMPLING = [
     ("sampling.interaction_tables", lambda t: sampling.interaction_tables(None), "model", "None", "Ising"),
     ("sampling.acceptance_table", lambda t: sampling.acceptance_table(t.ising, -1.0, sampling.interaction_tables(t.ising)), "beta", r"-1\.0", COLD),
     ("sampling.colour_sites", lambda t: sampling.colour_sites(t.nan), "model", "Lattice", "Ising"),
-    ("sampling.choose_method", lambda t: sampling.choose_method(t.ising, "wolff"), "method", "'wolff'", "'metropolis', 'checkerboard'"),
+    ("sampling.choose_method", lambda t: sampling.choose_method(t.ising, "wolf"), "method", "'wolf'", "'metropolis', 'checkerboard'"),
     ("sampling.choose_method", lambda t: sampling.choose_method(Ising((5, 4)), "checkerboard"), "method", r"\(5, 4\)", "even lengths"),
     ("sampling.choose_method", lambda t: sampling.choose_method(Ising((4, 4), J2=0.1), "checkerboard"), "method", r"J2=0\.1", "J2=0"),
     ("sampling.choose_method", lambda t: sampling.choose_method(t.nan, "metropolis"), "method", "Lattice", "Ising model"),
@@ -230,14 +236,56 @@ SAMPLING = [
     ("sampling.sample", lambda t: run(t, thin=0), "thin", "0", WHOLE + "1"),
     *rows_of("sampling.sample", lambda t, v: run(t, burn_in=v), "burn_in", ((-1, "-1"), ("long", "'long'"), (None, "None"), (1.0, r"1\.0")), "number"),
     ("sampling.sample", lambda t: run(t, keep="all"), "keep", "'all'", "'configs', 'observables'"),
-    ("sampling.sample", lambda t: run(t, method="wolff"), "method", "'wolff'", "'auto', 'metropolis'"),
+    ("sampling.sample", lambda t: run(t, method="wolf"), "method", "'wolf'", "'auto', 'metropolis'"),
     ("sampling.sample", lambda t: run(t, t.odd, method="checkerboard"), "method", r"\(5, 4\)", "even lengths"),
     ("sampling.sample", lambda t: run(t, t.cube, method="checkerboard"), "method", r"\(3, 3, 3\)", "even lengths"),
     ("sampling.sample", lambda t: run(t, "Ising"), "model", "'Ising'", "shape"),
     ("sampling.sample", lambda t: run(t, SimpleNamespace(shape=(4, 4))), "model", "namespace", r"energy\(x\)"),
     ("sampling.sample", lambda t: run(t, t.nan), "energy", "nan", "number for every configuration"),
     ("sampling.sample", lambda t: run(t, t.never), "energy", "inf", "finite"),
-    ("sampling.sample", lambda t: run(t, t.one), "energy", r"\(8, 3, 3\)", "one number per configuration"),
+    ("sampling.sample", lambda t: run(t, t.one), "energy", r"\(1, 3, 3\)", "one number per configuration"),
+    ("sampling.sample", lambda t: run(t, settings=[1]), "settings", r"\[1\]", "dict"),
+    ("sampling.sample", lambda t: run(t, settings={"step_size": 0.1}), "settings", "step_size", "accepted are: none"),
+    ("sampling.sample", lambda t: run(t, method="hmc"), "method", "'hmc'", "needs real numbers"),
+    ("sampling.sample", lambda t: run(t, draws=10, burn_in="auto", method="metropolis"), "draws", "10", "20 tau_int"),
+    ("sampling.flip_table", lambda t: sampling.flip_table(t.ising, -1.0, sampling.interaction_tables(t.ising)), "beta", r"-1\.0", COLD),
+    ("sampling.flip_table", lambda t: sampling.flip_table(t.nan, 1.0, None), "model", "Lattice", "Ising"),
+    ("sampling.acceptance_table", lambda t: sampling.acceptance_table(t.nan, 1.0, None), "model", "Lattice", "Ising"),
+    ("sampling.observables_from_sums", lambda t: sampling.observables_from_sums(t.nan, np.zeros(4)), "model", "Lattice", "Ising"),
+    ("sampling.observables_from_sums", lambda t: sampling.observables_from_sums(t.ising, np.zeros(3)), "sums", r"\(3,\)", "must"),
+    ("sampling.equilibration", lambda t: sampling.equilibration(np.ones(50)), "series", r"\(50,\)", "needed"),
+    ("sampling.equilibration", lambda t: sampling.equilibration(np.full((2, 50), np.nan)), "series", r"\(2, 50\)", "finite"),
+    ("sampling.equilibration", lambda t: sampling.equilibration("text"), "series", "text", "needed"),
+    ("sampling.spin_or_real", lambda t: sampling.spin_or_real(SimpleNamespace(values="odd")), r"model\.values", "'odd'", "'spins' or 'real'"),
+    ("sampling.find_method", lambda t: sampling.find_method(t.ising, "wolf"), "method", "'wolf'", "accepted"),
+    ("sampling.find_method", lambda t: sampling.find_method(t.ising, "auto"), "method", "'auto'", "accepted"),
+]
+
+MULTISPIN = [
+    *rows_of("multispin.random_state", lambda t, v: multispin.random_state(v), "generator", ((None, "None"), (3, "3"), ("PCG64", "'PCG64'")), "needed"),
+    ("multispin.random_state", lambda t: multispin.random_state(np.random.default_rng(1), 0), "lanes", "0", WHOLE + "1"),
+    *rows_of("multispin.binary_digits", lambda t, v: multispin.binary_digits(v), "p", ((1.5, r"1\.5"), (-0.1, r"-0\.1"), (math.nan, "nan"), ("1", "'1'"), (None, "None")), "between 0 and 1"),
+    *rows_of("multispin.acceptance_digits", lambda t, v: multispin.acceptance_digits(v, 4), "exponent", BETAS, "must"),
+    ("multispin.acceptance_digits", lambda t: multispin.acceptance_digits(0.4, 1), "neighbours", "1", WHOLE + "2"),
+    ("multispin.pack", lambda t: multispin.pack(np.ones((3, 4, 4), np.int8), False), "x", r"\(3, 4, 4\)", "must"),
+    ("multispin.pack", lambda t: multispin.pack(np.ones((64, 3, 4), np.int8), False), "shape", r"\(3, 4\)", "must"),
+    ("multispin.pack", lambda t: multispin.pack(np.ones((1, 64, 4), np.int8), True), "shape", r"\(64, 4\)", "must"),
+    ("multispin.pack", lambda t: multispin.pack(np.zeros((64, 4, 4), np.int8), False), "x", "0", "must"),
+    ("multispin.sites_fit", lambda t: multispin.sites_fit(128), "shape", "128", "whole numbers"),
+    ("sampling.sample", lambda t: run(t, method="multispin"), "method", r"K=0\.2", "needs"),
+    ("sampling.sample", lambda t: run(t, t.odd, method="multispin"), "method", r"\(5, 4\)", "even lengths"),
+]
+
+TEMPERING = [
+    *rows_of("tempering.temper", lambda t, v: temper(t, v), "betas", (([0.4], r"\[0\.4\]"), ([0.4, 0.3], r"\[0\.4, 0\.3\]"), (0.4, r"0\.4"), (None, "None"), ([0.4, 0.4], r"0\.4, 0\.4")), "rising"),
+    ("tempering.temper", lambda t: temper(t, [-0.1, 0.4]), "beta", r"-0\.1", COLD),
+    ("tempering.temper", lambda t: temper(t, around="multispin"), "around", "'multispin'", "accepted"),
+    ("tempering.temper", lambda t: temper(t, around="wolf"), "method", "'wolf'", "accepted"),
+    ("tempering.temper", lambda t: temper(t, draws=0), "draws", "0", WHOLE + "1"),
+    ("tempering.temper", lambda t: temper(t, seed=None), "seed", "None", WHOLE + "0"),
+    ("sampling.sample", lambda t: run(t, method="tempering", settings={"betas": [0.1, 0.2]}), "betas", r"\[0\.1, 0\.2\]", "must"),
+    ("sampling.sample", lambda t: run(t, method="tempering", settings={"hottest": 3.0}), "hottest", r"3\.0", "must"),
+    ("sampling.sample", lambda t: run(t, method="tempering", settings={"acceptance": 1.0}), "acceptance", r"1\.0", "between"),
 ]
 
 ANALYSIS = [
@@ -512,7 +560,7 @@ BIAS = [
     ("bias.summarise", lambda t: bias.summarise(t.rehearsal), "rehearsals", "low", "DataFrame|rehearse|column"),
 ]
 
-TABLE = MODELS + EXACT + SAMPLING + ANALYSIS + NETWORKS + TRAINING + PREDICTIVE + BNN + GP + BIAS
+TABLE = MODELS + EXACT + SAMPLING + MULTISPIN + TEMPERING + ANALYSIS + NETWORKS + TRAINING + PREDICTIVE + BNN + GP + BIAS
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 NBS = ROOT / "nbs"
-BOOKS = sorted(path for path in NBS.glob("*.ipynb"))
+BOOKS = sorted(NBS.glob("*.ipynb"), key=lambda path: path.name.partition("_"))  # 10_ before 101_
 CHAPTERS = [path for path in BOOKS if re.match(r"\d", path.name)]  # all but index.ipynb
 MODULES = sorted(path for path in (ROOT / "uqphys").glob("*.py") if not path.name.startswith("_"))
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])(?:/home/|/root/|/work/|/tmp/|/Users/|/opt/|/mnt/|[A-Z]:\\\\?Users)[\w.-]*")

@@ -24,8 +24,8 @@ ENVIRONMENT = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHO
 
 def in_order(names):
     "The notebooks whose file name begins with one of the names; index last, for it shows what the others found."
-    paths = [path for path in sorted(NBS.glob("*.ipynb")) if not names or path.name.startswith(tuple(names))]
-    return sorted(paths, key=lambda path: (path.stem == "index", path.name))
+    paths = [path for path in NBS.glob("*.ipynb") if not names or path.name.startswith(tuple(names))]
+    return sorted(paths, key=lambda path: (path.stem == "index", path.name.partition("_")))
 
 
 def execute(path, seconds):

@@ -1,0 +1,159 @@
+"""Errors, autocorrelation and correlations in space, against processes of which everything is known.
+
+An AR(1) process knows its autocorrelation; a free field drawn in momentum space knows its two-point function; all states of a
+4 x 4 lattice can be added up. Estimates must be right within their errors, and the errors must be right themselves.
+"""
+from functools import cache
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy import stats
+
+from uqphys.analysis import (DERIVED, autocorrelation, correlation_length, estimates, gamma_error, structure_factor, two_point_function,
+                             two_point_map)
+from uqphys.exact import BETA_C, enumerate_states, transfer_matrix
+from uqphys.models import Ising
+from uqphys.sampling import sample
+
+BINDER = {4: 0.61719932, 8: 0.61304538, 9: 0.61264431}  # exact, at the critical point of the infinite lattice
+FREE = {(16,): 0.5, (6, 8): 0.8, (4, 4, 6): 1.0}  # shape: mass squared
+
+
+def standard_normal(z):
+    "Mean, variance and whole distribution of independent z-scores: True if nothing speaks against N(0, 1)."
+    mean, variance = z.mean() * np.sqrt(z.size), (z.var() - 1) * np.sqrt(z.size / 2)
+    return abs(mean) < 3.5 and abs(variance) < 3.5 and stats.kstest(z, "norm").pvalue > 0.005
+
+
+def ar1(a, repetitions, chains, draws, rng):
+    "x' = a x + noise, (repetitions, chains, draws): mean 0, variance 1, autocorrelation a**t."
+    noise = rng.normal(size=(draws, repetitions, chains)) * np.sqrt(1 - a * a)
+    x = np.empty_like(noise)
+    x[0] = rng.normal(size=(repetitions, chains))
+    for t in range(1, draws):
+        x[t] = a * x[t - 1] + noise[t]
+    return np.moveaxis(x, 0, -1)
+
+
+@cache
+def walks(a):
+    return [gamma_error(series) for series in ar1(a, 500, 4, 4000, np.random.default_rng(int(100 * a)))]
+
+
+@pytest.mark.parametrize("a", (0.0, 0.5, 0.9))
+def test_the_error_of_a_mean_covers(a):
+    z = np.array([e.value / e.error for e in walks(a)])
+    assert standard_normal(z), (z.mean(), z.std())
+    assert abs(np.mean(np.abs(z) < 1.96) - 0.95) < 4 * np.sqrt(0.95 * 0.05 / z.size)
+
+
+@pytest.mark.parametrize("a", (0.5, 0.9))
+def test_the_error_of_tau_int_covers(a):
+    z = np.array([(e.tau_int - 0.5 * (1 + a) / (1 - a)) / e.tau_int_error for e in walks(a)])
+    assert abs(z.mean()) < 0.35 and abs(z.std() - 1) < 0.2, (z.mean(), z.std())  # Wolff's formula is good to this, not exact
+    assert abs(np.mean(np.abs(z) < 1.96) - 0.95) < 0.045
+
+
+def test_the_whole_autocorrelation_function():
+    a = 0.8
+    seen = autocorrelation(ar1(a, 1, 8, 20000, np.random.default_rng(4))[0])
+    W = np.arange(60)
+    known = 0.5 + (a - a ** (W + 1)) / (1 - a)
+    assert np.abs(seen.rho[:60] - a**W).max() < 0.03
+    assert np.abs((seen.tau_int[1:60] - known[1:]) / seen.tau_int_error[1:60]).max() < 4
+    assert seen.tau_int_error[seen.window] > seen.bias()[seen.window] * 0.99  # the window stands where noise has won
+    assert seen.bias()[seen.window // 3] > seen.tau_int_error[seen.window // 3]
+
+
+@pytest.mark.parametrize("L", BINDER)
+def test_binder_at_finite_size(L):
+    averages = transfer_matrix(L, BETA_C).averages
+    assert abs(DERIVED["binder"](averages, BETA_C, L * L) - BINDER[L]) < 1e-8
+    many = {"draws": 30000, "chains": 8, "method": "metropolis", "keep": "observables", "progress": False}
+    run = sample(Ising((L, L)), BETA_C, seed=70 + L, **many)
+    found = estimates(run)
+    for name, exact in (("binder", BINDER[L]), ("two_point_susceptibility", L * L * averages["m2"])):
+        assert abs(found[name].value - exact) < 4 * found[name].error, (name, str(found[name]), exact)
+    if L == 4:
+        assert abs(found["binder"].value - 0.61069) > 4 * found["binder"].error  # the infinite lattice is another number
+
+
+def free_ensemble(shape, mass2, chains, draws, a, rng):
+    "Exact draws of a free field with S(k) = 1/(2 (m² + k̂²)), each remembering the one before."
+    k2 = sum(4 * np.sin(np.pi * n / L) ** 2 for n, L in zip(np.indices(shape), shape))
+    S, axes = 1 / (2 * (mass2 + k2)), tuple(range(2, 2 + len(shape)))
+    noise = rng.normal(size=(chains, draws, *shape))
+    new = np.fft.ifftn(np.fft.fftn(noise, axes=axes) * np.sqrt(S), axes=axes).real
+    for t in range(1, draws):
+        new[:, t] = a * new[:, t - 1] + np.sqrt(1 - a * a) * new[:, t]
+    return xr.Dataset({"config": (("chain", "draw", *"xyz"[: len(shape)]), new), "m": (("chain", "draw"), new.mean(axis=axes))}), S
+
+
+@pytest.mark.parametrize("shape", FREE)
+def test_free_field(shape):
+    rng, z, lengths = np.random.default_rng(sum(shape)), {"S": [], "G": [], "line": []}, []
+    for _ in range(30):
+        ensemble, S = free_ensemble(shape, FREE[shape], 4, 500, 0.5, rng)
+        G, zero = np.fft.ifftn(S).real, (0,) * (len(shape) - 1)
+        momenta, surface, line = structure_factor(ensemble), two_point_map(ensemble), two_point_function(ensemble, axis=len(shape) - 1)
+        z["S"].append(((momenta.value - S) / momenta.error).values.ravel()[:3])  # momenta of different |k| are independent
+        z["G"].append(((surface.value - G) / surface.error).values.ravel()[0])
+        exact = G[zero][: shape[-1] // 2 + 1]
+        z["line"].append(((line.value - exact) / line.error).values[-1])
+        assert np.allclose(line.value, surface.value.values[zero][: len(exact)]) and np.allclose(line.error, surface.error.values[zero][: len(exact)])
+        xi = correlation_length(ensemble)
+        lengths.append((xi.value - FREE[shape] ** -0.5) / xi.error)
+    for name, values in (z | {"xi": lengths}).items():
+        values = np.array(values)
+        assert np.abs(values).max() < 4.5 and abs(values.mean()) * np.sqrt(values.size) < 4 and 0.6 < values.std() < 1.4, (name, values)
+
+
+def test_two_point_functions_by_hand():
+    rng = np.random.default_rng(3)
+    x = rng.choice([-1, 1], size=(2, 12, 3, 4, 2)).astype(np.int8)
+    ensemble = xr.Dataset({"config": (("chain", "draw", "x", "y", "z"), x), "m": (("chain", "draw"), x.mean((2, 3, 4)))})
+    for connected in (True, False):
+        surface = two_point_map(ensemble, connected)
+        for r in ((0, 0, 0), (1, 0, 0), (2, 3, 1)):
+            plain = (x * np.roll(x, r, axis=(2, 3, 4))).mean() - connected * x.mean() ** 2
+            assert np.isclose(surface.value.values[r], plain)
+        for axis, length in enumerate(x.shape[2:]):
+            line = two_point_function(ensemble, axis, connected)
+            index = tuple(np.arange(length // 2 + 1) if a == axis else 0 for a in range(3))
+            assert np.allclose(line.value, surface.value.values[index])
+        momenta = structure_factor(ensemble, connected)
+        assert np.allclose(np.fft.fftn(surface.value), momenta.value)
+
+
+def test_a_mean_field_is_taken_off_with_its_error():
+    rng, z = np.random.default_rng(6), []
+    for _ in range(200):
+        x = ar1(0.7, 4, 16, 400, rng).transpose(0, 2, 1).reshape(4, 400, 4, 4) + ar1(0.7, 4, 1, 400, rng).reshape(4, 400, 1, 1) + 2.0
+        ensemble = xr.Dataset({"config": (("chain", "draw", "x", "y"), x), "m": (("chain", "draw"), x.mean((2, 3)))})
+        G = two_point_function(ensemble).isel(r=2)
+        z.append(float((G.value - 1.0) / G.error))  # the common part has variance 1; the mean 2 must be gone
+    assert abs(np.mean(z)) < 0.45 and 0.85 < np.std(z) < 1.15, (np.mean(z), np.std(z))
+
+
+@pytest.mark.parametrize("couplings, beta", [({}, 0.35), ({"J2": 0.1, "K": 0.15}, 0.3), ({"h": 0.1}, 0.3)])
+def test_spins_against_all_states(couplings, beta):
+    model = Ising((4, 4), **couplings)
+    wanted = {f"G{r}": lambda s, r=r: (s * np.roll(s, r, axis=(1, 2))).mean((1, 2)) for r in ((0, 1), (1, 1), (2, 2))}
+    wanted["F"] = lambda s: np.abs(np.fft.fft2(s)[:, 1, 0]) ** 2 / 16
+    exact = enumerate_states(model, beta, wanted).averages
+    ensemble = sample(model, beta, draws=15000, seed=5, method="metropolis", progress=False)
+    surface, xi = two_point_map(ensemble), correlation_length(ensemble)
+    for r in ((0, 1), (1, 1), (2, 2)):
+        value, error = float(surface.value[r]), float(surface.error[r])
+        assert abs(value - exact[f"G{r}"] + exact["m"] ** 2) < 4 * error, (r, value, error)
+    truth = np.sqrt(16 * (exact["m2"] - exact["m"] ** 2) / exact["F"] - 1) / (2 * np.sin(np.pi / 4))
+    assert abs(xi.value - truth) < 4 * xi.error
+
+
+def test_a_length_too_short_to_be_seen_is_not_a_number():
+    seen = []
+    for seed in range(20):
+        noise = np.random.default_rng(seed).normal(size=(2, 100, 6))
+        seen.append(correlation_length(xr.Dataset({"config": (("chain", "draw", "x"), noise), "m": (("chain", "draw"), noise.mean(2))})).value)
+    assert 0 < np.isnan(seen).sum() < 20  # white noise: S(0) is above S(k) in half of the cases
