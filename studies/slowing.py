@@ -58,10 +58,10 @@ def _lengths(*values):
 
 
 PLANS = {
-    "metropolis": Plan(1, True, 3.3, _lengths(300000, 150000, 30000, 3000, 800)),
-    "heatbath": Plan(1, True, 7.0, _lengths(150000, 60000, 12000, 1500, 400)),
-    "multispin": Plan(1, True, 3.4, {128: 5000}),  # one lattice fills the words where L is a multiple of 128
-    "multispin-replicas": Plan(64, True, 3.4, _lengths(1000000, 400000, 200000, 40000, 12800)),
+    "metropolis": Plan(1, True, 3.3, _lengths(300000, 150000, 30000, 12000, 800)),
+    "heatbath": Plan(1, True, 7.0, _lengths(150000, 60000, 12000, 4000, 400)),
+    "multispin": Plan(1, True, 3.4, {128: 20000}),  # one lattice fills the words where L is a multiple of 128
+    "multispin-replicas": Plan(64, True, 3.4, _lengths(1000000, 400000, 400000, 200000, 40000)),
     "wolff": Plan(1, False, 1.5, _lengths(60000, 60000, 50000, 50000, 30000), {"clusters": 1}),
     "swendsen-wang": Plan(1, False, 2.7, _lengths(60000, 60000, 40000, 30000, 20000)),
 }
@@ -98,6 +98,7 @@ def seconds_per_draw(method: str, L: int, thin: int, seconds: float = 0.4, block
         sample(Ising((L, L)), BETA_C, draws=draws, chains=plan.chains, thin=thin, burn_in=50, method=method,
                settings=plan.settings, seed=1, keep="observables", progress=False)
         return time.process_time() - begin
+    block(draws)  # compilation and caches
     while block(draws) < seconds / 2:
         draws *= 2
     return min(block(draws) for _ in range(blocks)) / (draws + 50 / thin)
@@ -200,12 +201,12 @@ def main():
     parser.add_argument("--fit", action="store_true", help="measure nothing")
     options = parser.parse_args()
     numba.set_num_threads(1)
-    if options.fit or options.retime:
-        rows = json.loads(options.out.read_text())["rows"]
-        rows = rows if options.fit else [timed(r) for r in rows]
+    before = json.loads(options.out.read_text()) if options.fit or options.retime else None
+    if before:
+        rows = before["rows"] if options.fit else [timed(r) for r in before["rows"]]
     else:
         rows = finish(options.folder, options.methods, options.sizes, options.seed)
-    found = summary(rows)
+    found = summary(rows) | ({"machine": before["machine"]} if options.fit else {})
     options.out.write_text(json.dumps(found, indent=1) + "\n")
     print(f"\n{'method':20s}{'L':>5s}{'tau_int(m2), sweeps':>23s}{'us / sweep':>12s}{'effective / s':>16s}")
     print("\n".join(map(line, found["rows"])))

@@ -23,7 +23,7 @@ from uqphys.bias import Approximation, predict_bias, rehearse
 from uqphys.bnn import LastLayer
 from uqphys.exact import enumerate_states
 from uqphys.gp import ExactGP
-from uqphys.models import Ising, random_spins
+from uqphys.models import CustomModel, Ising, Phi4, random_spins
 from uqphys.predictive import Predictive
 from uqphys.sampling import sample
 from uqphys.training import labelled, load_state, save_state, train
@@ -63,6 +63,9 @@ def things():
     t.nan = Lattice(lambda x: np.where(x.sum(axis=(-2, -1)) == 9, np.nan, 0.0))
     t.never = Lattice(lambda x: np.full(x.shape[:-2], np.inf))
     t.one = Lattice(lambda x: 0.0 * x)  # an energy of the wrong shape
+    t.squares = lambda x: -x.sum(axis=(-2, -1)) ** 2
+    t.chain_energy = lambda x: -(x * np.roll(x, 1, -1)).sum(axis=(-2, -1))
+    t.own = CustomModel((4, 4), t.squares)
     t.x, t.y = labelled(t.ising, 0.4, 40, seed=1)
     t.spin = random_spins((4, 4), 6, 0)
     t.half, t.flat = np.where(t.x > 0, 0.5, -1.0), t.x.reshape(len(t.x), -1)
@@ -138,6 +141,19 @@ def ask(t, ensemble=None, observables=None, **changes):
     return predict_bias(call.pop("approximation", t.approximation), t.ensemble if ensemble is None else ensemble, observables, **call)
 
 
+def spoil(x):
+    "An energy that changes what it is given."
+    x[:] = 1.0
+    return x.sum(axis=(-2, -1))
+
+
+def odd_values(values):
+    "A lattice that says something of its sites."
+    lattice = Lattice(len)
+    lattice.values = values
+    return lattice
+
+
 def walk(t, truth=None, beta=0.4, make=bias.too_simple, **changes):
     "A short rehearsal, with some arguments changed."
     return rehearse(truth or t.ising, beta, make, **dict(dict(seed=0, draws=20, chains=2, training=20, probes=10), **changes))
@@ -193,6 +209,57 @@ MODELS = [
     ("models.pattern_index", lambda t: models.pattern_index(np.zeros((4, 4))), "x", "0", SPINS),
     ("models.pattern_counts", lambda t: models.pattern_counts(np.full((2, 4, 4), 3)), "x", "3", SPINS),
     *rows_of("models.pattern_classes", lambda t, v: models.pattern_classes(v), "flip", (("no", "'no'"), (None, "None"), (1, "1")), "True or False"),
+    ("models.check_column", lambda t: models.check_column("energy", np.zeros(3), 4), "energy", r"\(3,\)", "each of the 4 configurations"),
+    ("models.check_column", lambda t: models.check_column("energy", 0.5, 1), "energy", r"\(\)", "finite real number"),
+    ("models.check_column", lambda t: models.check_column("energy", ["a", "b"], 2), "energy", "<U1", "finite real number"),
+    ("models.check_column", lambda t: models.check_column("energy", np.ones(2, complex), 2), "energy", "complex128", "finite real number"),
+    ("models.check_column", lambda t: models.check_column("energy", torch.tensor([0.0, math.inf]), 2), "energy", "inf", "finite real number"),
+    ("models.site_values", lambda t: models.site_values(None), "model", "None", r"energy\(x\)"),
+    ("models.site_values", lambda t: models.site_values(odd_values("angles")), r"model\.values", "'angles'", "'spins' or 'real'"),
+    ("models.check_field", lambda t: models.check_field([0.5, 1.0], (2,)), "x", "list", "array or torch tensor of real numbers"),
+    ("models.check_field", lambda t: models.check_field(np.array(["a", "b"]), (2,)), "x", "<U1", "numeric NumPy array"),
+    ("models.check_field", lambda t: models.check_field(np.ones(2, complex), (2,)), "x", "complex128", "real numbers"),
+    ("models.check_field", lambda t: models.check_field(np.ones((2, 3)), (2, 2)), r"x\.shape", r"\(2, 3\)", r"\(\.\.\., 2, 2\)"),
+    *rows_of("models.check_field", lambda t, v: models.check_field(np.array([0.1, v]), (2,)), "x", ((math.nan, "nan"), (-math.inf, "-inf")), "finite number"),
+    ("models.check_field", lambda t: models.check_field(torch.tensor([math.inf, 1.0]), (2,)), "x", "inf", "finite number"),
+    *rows_of("models.random_fields", lambda t, v: models.random_fields((4, 4), v, 0), "n", NOT_COUNTS, WHOLE + "1"),
+    ("models.random_fields", lambda t: models.random_fields((4, 0), 1, 0), "shape", r"\(4, 0\)", "whole numbers"),
+    *rows_of("models.random_fields", lambda t, v: models.random_fields((4, 4), 1, v), "seed", SEEDS, WHOLE + "0"),
+    ("models.field_observables", lambda t: models.field_observables(np.ones((6, 4, 4)), np.zeros(5), 2), r"energy\.shape", r"\(5,\)", r"\(6, 4, 4\)"),
+    *rows_of("models.Phi4", lambda t, v: Phi4(v, 0.1, 1.0), "shape", (((), r"\(\)"), ((1, 4), r"\(1, 4\)"), (4, "4"), ((4, True), "True")), "whole numbers >= 2"),
+    *rows_of("models.Phi4", lambda t, v: Phi4((4, 4), v, 1.0), "kappa", ((math.nan, "nan"), ("1", "'1'"), (True, "True"), (None, "None")), "finite number"),
+    *rows_of("models.Phi4", lambda t, v: Phi4((4, 4), 0.1, v), "lam", ((-0.5, r"-0\.5"), (math.inf, "inf"), (None, "None")), "finite number"),
+    ("models.Phi4", lambda t: Phi4((4, 4), 0.1, 1.0, m2=-1.0), "kappa|m2", r"-1\.0", "a finite number and None"),
+    *rows_of("models.Phi4", lambda t, v: Phi4.from_mass((4, 4), v, 1.0), "m2", ((None, "None"), (math.nan, "nan"), ("heavy", "'heavy'")), "finite number"),
+    *rows_of("models.Phi4", lambda t, v: Phi4((4, 4), v, 0.0), "kappa", ((0.25, r"0\.25"), (-0.3, r"-0\.3")), r"\|kappa\| < 1/4"),
+    ("models.Phi4", lambda t: Phi4.from_mass((4, 4), 0.0, 0.0), "m2", r"0\.0", "m2 > 0"),
+    ("models.Phi4", lambda t: Phi4((4, 4), 0.0, 1.0).other_convention(), "kappa", r"0\.0", "kappa > 0"),
+    ("models.Phi4", lambda t: Phi4((4, 4), 0.1, 1.0).energy(np.ones((4, 5))), r"x\.shape", r"\(4, 5\)", r"\(\.\.\., 4, 4\)"),
+    ("models.Phi4", lambda t: Phi4((4, 4), 0.1, 1.0).force(np.full((4, 4), math.nan)), "x", "nan", "finite number"),
+    ("models.Phi4", lambda t: Phi4((4, 4), 0.1, 1.0).observables("high"), "x", "'high'", "real numbers"),
+    *rows_of("models.CustomModel", lambda t, v: CustomModel(v, t.squares), "shape", ((4, "4"), ((2,) * 5, r"\(2, 2, 2, 2, 2\)"), ((4, 0), r"\(4, 0\)")), "whole numbers >= 1"),
+    *rows_of("models.CustomModel", lambda t, v: CustomModel((4, 4), v), "energy", ((None, "None"), (1.0, r"1\.0"), ("H", "'H'")), "must be a function"),
+    *rows_of("models.CustomModel", lambda t, v: CustomModel((4, 4), t.squares, v), "values", (("angles", "'angles'"), (None, "None")), "'spins' or 'real'"),
+    *rows_of("models.CustomModel", lambda t, v: CustomModel((4, 4), t.squares, interaction_range=v), "interaction_range",
+             ((-1, "-1"), (1.0, r"1\.0"), (True, "True"), ("near", "'near'")), WHOLE + "0"),
+    ("models.CustomModel", lambda t: CustomModel((5, 5), t.chain_energy, interaction_range=0), "interaction_range", "0", "must be a distance"),
+    ("models.CustomModel", lambda t: CustomModel((4, 4), t.squares, observables=3), "observables", "3", "must be a function"),
+    ("models.CustomModel", lambda t: CustomModel((4, 4), t.squares, uses_torch="yes"), "uses_torch", "'yes'", "True or False"),
+    ("models.CustomModel", lambda t: CustomModel((4, 4), lambda x: x.nothing), "energy", "AttributeError", "must give one finite number"),
+    ("models.CustomModel", lambda t: CustomModel((4, 4), lambda x: x.sum()), "energy", r"\(\)", "must"),
+    ("models.CustomModel", lambda t: CustomModel((4, 4), lambda x: np.full(len(x), math.nan)), "energy", "nan", "must"),
+    ("models.CustomModel", lambda t: CustomModel((4, 4), lambda x: t.squares(x) - t.squares(x).mean()), "energy", "alone", "must look at each"),
+    ("models.CustomModel", lambda t: CustomModel((4, 4), spoil), "energy", "changes", "must leave them alone"),
+    ("models.CustomModel", lambda t: CustomModel((4, 4), t.squares, observables=lambda x: [1]), "observables", r"\[1\]", "must be a dict"),
+    ("models.CustomModel", lambda t: CustomModel((4, 4), t.squares, observables=lambda x: {"energy": t.squares(x)}), "observables", "energy", "must be a dict"),
+    ("models.CustomModel", lambda t: CustomModel((4, 4), t.squares, observables=lambda x: {"q": x}), "observables", r"\(2, 4, 4\)", "one finite real number"),
+    ("models.CustomModel", lambda t: t.own.energy(np.zeros((4, 4))), "x", "0", SPINS),
+    ("models.CustomModel", lambda t: t.own.observables(np.ones((4, 5))), r"x\.shape", r"\(4, 5\)", r"\(\.\.\., 4, 4\)"),
+    ("models.CustomModel", lambda t: t.own.energy_changes(np.ones((4, 4)), [[0, 0]], np.ones((1, 1))), r"x\.shape", r"\(4, 4\)", "array"),
+    ("models.CustomModel", lambda t: t.own.energy_changes(np.ones((1, 4, 4)), [[0, 4]], np.ones((1, 1))), "sites", "4", "below the lengths"),
+    ("models.CustomModel", lambda t: t.own.energy_changes(np.ones((1, 4, 4)), [[0.5, 0]], np.ones((1, 1))), "sites", r"0\.5", "whole numbers"),
+    ("models.CustomModel", lambda t: t.own.energy_changes(np.ones((1, 4, 4)), [[0, 0]], np.ones((2, 1))), r"new\.shape", r"\(2, 1\)", r"\(\.\.\., 1, 1\)"),
+    ("models.CustomModel", lambda t: t.own.energy_changes(np.ones((1, 4, 4)), [[0, 0]], np.zeros((1, 1))), "new", "0", SPINS),
 ]
 
 EXACT = [

@@ -227,7 +227,7 @@ def updated(method, model, beta, starts, seed):
         for k, x in enumerate(starts):
             move.state[0][first] = x
             if method == "hmc":
-                fields._close_all(move.state[0], move.state[4].ghosts, move.state[5])
+                fields._close_all(move.arguments[0], move.arguments[4].ghosts, move.arguments[5])
             out[k] = move(1, 1)[0][0, 0]
         return out
     generators = [np.random.default_rng([seed, k]) for k in range(len(starts))]

@@ -24,7 +24,9 @@ COUPLINGS = {
     "frustrated": ({"J": 0.7, "J2": -0.2, "K": -0.3, "h": 0.1}, 0.6),
 }
 BETAS = (0.35, BETA_C, 0.55)
-FOUR = [(c, m) for c in COUPLINGS for m in ("metropolis", "local", "batched")] + [("nearest", "checkerboard")]
+FOUR = [(c, m) for c in COUPLINGS for m in ("metropolis", "heatbath", "local", "batched")]
+FOUR += [("nearest", m) for m in ("checkerboard", "wolff", "swendsen-wang")]
+FEWER = {"batched": 12, "heatbath": 30}  # seeds; all other methods 60
 
 
 @cache
@@ -57,7 +59,7 @@ def four_by_four(couplings, method):
     values, beta = COUPLINGS[couplings]
     model, first = Ising((4, 4), **values), 1000 * FOUR.index((couplings, method))
     run = {"draws": 120, "chains": 64, "burn_in": 150} if method == "batched" else {"draws": 6000, "chains": 4, "burn_in": 100}
-    seeds = range(first, first + (12 if method == "batched" else 60))
+    seeds = range(first, first + FEWER.get(method, 60))
     rows = [z_scores(model, beta, enumerated(model, beta), seed, method=method, **run) for seed in seeds]
     return {name: np.array([row[name] for row in rows]) for name in CHECKED}
 
@@ -84,7 +86,7 @@ def test_eight_by_eight(beta):
         assert abs(z.mean()) * np.sqrt(z.size) < 4, (name, z.mean())
 
 
-@pytest.mark.parametrize("method", ("metropolis", "checkerboard", "local"))
+@pytest.mark.parametrize("method", ("metropolis", "checkerboard", "heatbath", "local", "wolff", "swendsen-wang"))
 @pytest.mark.parametrize("beta", BETAS)
 @pytest.mark.parametrize("L, draws", [(8, 10000), (16, 10000), (32, 10000)])
 def test_kaufman(L, draws, beta, method):
@@ -98,7 +100,7 @@ def test_kaufman(L, draws, beta, method):
 @pytest.mark.parametrize("shape", [(2, 2), (3, 3), (3, 5), (2, 7), (2, 2, 2), (2, 3, 3), (3, 2, 2)])
 def test_odd_and_smallest_lattices(shape):
     model, beta = Ising(shape, J=0.6, J2=-0.1, K=0.15, h=0.1), 0.3
-    methods = {"metropolis", "local"} if len(shape) == 2 and min(shape) > 2 else {"metropolis"}
+    methods = {"metropolis", "heatbath"} | ({"local"} if len(shape) == 2 and min(shape) > 2 else set())
     for method in methods:
         z = z_scores(model, beta, enumerated(model, beta), 7, draws=20000, method=method, burn_in=200)
         assert max(map(abs, z.values())) < 4, (method, z)
@@ -135,8 +137,8 @@ import hashlib, warnings
 from uqphys.models import Ising
 from uqphys.sampling import sample
 digest = hashlib.sha256()
-for method in ("metropolis", "local", "batched"):
-    e = sample(Ising((6, 6), J2=0.1), 0.4, draws=60, chains=3, method=method, seed=11, progress=False)
+for method in ("metropolis", "heatbath", "local", "wolff", "swendsen-wang", "tempering"):
+    e = sample(Ising((6, 6), J2=0.1), 0.4, draws=600, chains=3, method=method, seed=11, progress=False)
     for name in ("config", "energy", "abs_m"):
         digest.update(e[name].values.tobytes())
     digest.update(str(e.attrs["burn_in"]).encode())
@@ -153,7 +155,8 @@ def test_same_bits_with_any_number_of_threads():
     assert len(bits) == 1 and len(bits.pop()) == 64
 
 
-@pytest.mark.parametrize("method", ("metropolis", "checkerboard", "local", "batched"))
+@pytest.mark.parametrize("method", ("metropolis", "checkerboard", "heatbath", "local", "batched", "multispin", "wolff",
+                                    "swendsen-wang", "tempering"))
 def test_more_chains_leave_the_earlier_ones(method):
-    few, many = (sample(Ising((4, 4)), 0.4, draws=30, chains=c, method=method, seed=3, progress=False) for c in (2, 5))
+    few, many = (sample(Ising((4, 4)), 0.4, draws=200, chains=c, method=method, seed=3, progress=False) for c in (2, 5))
     assert np.array_equal(few.config, many.config[:2]) and few.attrs["burn_in"] == many.attrs["burn_in"]

@@ -103,7 +103,10 @@ class Autocorrelation:
     tau_int_error: np.ndarray  # its statistical error, Wolff's eq. (42)
     window: int  # the W that was chosen
 
-    def bias(self, S: float = 2.0):
+    def bias(
+        self,
+        S: float = 2.0,  # the assumed ratio of the slowest time to tau_int, > 0
+    ) -> np.ndarray:
         "The part of tau_int that cutting at W is estimated to lose: tau_int e^(-W/τ), with τ as Wolff's eq. (51) has it."
         S = check_number("S", S)
         if S <= 0:
@@ -112,7 +115,7 @@ class Autocorrelation:
         tau = S / np.log((twice + 1) / (twice - 1))
         return self.tau_int * np.exp(-np.arange(len(tau)) / tau)
 
-
+# %% ../nbs/11_analysis.ipynb #11-017
 def autocorrelation(
     series,  # (chain, draw) values of one observable; at least 10 draws per chain
     name: str = "series",  # what it is called in messages
@@ -123,7 +126,7 @@ def autocorrelation(
         raise ValueError(f"{name}: constant at {obs.value}; a series that changes is needed")
     return Autocorrelation(obs.e_rho[name], obs.e_n_tauint[name], obs.e_n_dtauint[name], int(obs.e_windowsize[name]))
 
-# %% ../nbs/11_analysis.ipynb #11-029
+# %% ../nbs/11_analysis.ipynb #11-030
 @dataclass(frozen=True)
 class Derived:
     "A function of means, with its gradient: callable as derived(means, beta, n_sites)."
@@ -134,7 +137,7 @@ class Derived:
     def __call__(self, means: Mapping, beta: float, n_sites: int):
         return self.value(means, beta, n_sites)
 
-# %% ../nbs/11_analysis.ipynb #11-031
+# %% ../nbs/11_analysis.ipynb #11-032
 def _susceptibility(means, beta, n_sites):
     return beta * n_sites * (means["m2"] - means["abs_m"] ** 2)
 
@@ -174,7 +177,7 @@ DERIVED = {
     "binder": Derived(("m4", "m2"), _binder, _binder_gradient),
 }
 
-# %% ../nbs/11_analysis.ipynb #11-035
+# %% ../nbs/11_analysis.ipynb #11-036
 def _check_ensemble(ensemble):
     "A Dataset with chains, draws and at least one observable."
     if not isinstance(ensemble, xr.Dataset):
@@ -191,7 +194,7 @@ def observable_series(
     return {str(n): v.transpose("chain", "draw").values.astype(np.float64)
             for n, v in ensemble.data_vars.items() if set(v.dims) == {"chain", "draw"}}
 
-# %% ../nbs/11_analysis.ipynb #11-037
+# %% ../nbs/11_analysis.ipynb #11-038
 def linearised(
     derived: Derived,  # the function of means and its gradient
     values: Mapping,  # name -> (chain, draw) array, for all names it needs
@@ -207,7 +210,7 @@ def linearised(
     slopes = derived.gradient(means, beta, n_sites)
     return derived(means, beta, n_sites) + sum(slopes[name] * (values[name] - means[name]) for name in derived.needs)
 
-# %% ../nbs/11_analysis.ipynb #11-039
+# %% ../nbs/11_analysis.ipynb #11-040
 def estimates(
     ensemble: xr.Dataset,  # as sample() returns it; attrs must hold beta and shape
 ) -> dict:  # name -> Estimate
@@ -223,7 +226,7 @@ def estimates(
             found[name] = gamma_error(linearised(derived, values, beta, n_sites), name)
     return found
 
-# %% ../nbs/11_analysis.ipynb #11-046
+# %% ../nbs/11_analysis.ipynb #11-047
 def _configurations(ensemble):
     "The configurations (chain, draw, *shape) of an ensemble."
     _check_ensemble(ensemble)
@@ -248,7 +251,7 @@ def _without_mean(products, x, connected):
     centre = m.mean() if connected else 0.0
     return products - (centre * (2 * m - centre)).reshape(*m.shape, *[1] * (products.ndim - 2))
 
-# %% ../nbs/11_analysis.ipynb #11-048
+# %% ../nbs/11_analysis.ipynb #11-049
 def _power(x):
     "|φ_k|²/N of every momentum, the same shape as x (chain, draw, *shape)."
     axes = tuple(range(2, x.ndim))
@@ -271,7 +274,7 @@ def _table(series, dims, name):
     return xr.Dataset({key: (dims, np.reshape(v, series.shape[2:])) for key, v in columns.items()},
                       coords={d: np.arange(n) for d, n in zip(dims, series.shape[2:])})
 
-# %% ../nbs/11_analysis.ipynb #11-051
+# %% ../nbs/11_analysis.ipynb #11-052
 def two_point_function(
     ensemble: xr.Dataset,  # as sample() returns it, with configurations; spins or real fields
     axis: int | None = None,  # lattice axis; None for the average over all, which need equal lengths
@@ -288,7 +291,7 @@ def two_point_function(
     products = sum(_in_blocks(lambda y: _along(y, a), x) for a in axes) / len(axes)
     return _table(_without_mean(products, x, connected), ("r",), "G")
 
-# %% ../nbs/11_analysis.ipynb #11-052
+# %% ../nbs/11_analysis.ipynb #11-053
 def two_point_map(
     ensemble: xr.Dataset,  # as sample() returns it, with configurations
     connected: bool = True,  # take off the square of the mean field?
@@ -311,7 +314,7 @@ def structure_factor(
     power[zero] = _without_mean(power[zero] / math.prod(x.shape[2:]), x, connected) * math.prod(x.shape[2:])
     return _table(power, tuple(f"n_{a}" for a in "xyzt"[: x.ndim - 2]), "S")
 
-# %% ../nbs/11_analysis.ipynb #11-057
+# %% ../nbs/11_analysis.ipynb #11-058
 def _first_mode(x, axis):
     "|φ_k|²/N at k = 2π/L along one axis: (chain, draw)."
     layers = x.sum(axis=tuple(a for a in range(2, x.ndim) if a != 2 + axis))
@@ -328,7 +331,7 @@ def _length_series(zero, first, L):
     relative = (zero - zero.mean()) / first.mean() - zero.mean() * (first - first.mean()) / first.mean() ** 2
     return xi + xi / (2 * ratio) * relative
 
-# %% ../nbs/11_analysis.ipynb #11-058
+# %% ../nbs/11_analysis.ipynb #11-059
 def correlation_length(
     ensemble: xr.Dataset,  # as sample() returns it, with configurations
     connected: bool = True,  # take off the square of the mean field?
@@ -342,7 +345,7 @@ def correlation_length(
     unseen = Estimate(*[math.nan] * 4, zero.size)
     return gamma_error(series, "xi") if np.isfinite(series).all() else unseen
 
-# %% ../nbs/11_analysis.ipynb #11-067
+# %% ../nbs/11_analysis.ipynb #11-068
 def diagnostics(
     ensemble: xr.Dataset,  # as sample() returns it; R-hat needs at least two chains
 ) -> pd.DataFrame:  # one row per observable; r_hat, ess_bulk, ess_tail

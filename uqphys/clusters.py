@@ -15,7 +15,7 @@ from numba import types
 from numba.extending import intrinsic
 from .models import Ising, _shown, check_beta, check_count, check_seed, check_spins
 from .multispin import binary_digits, next_word, random_state
-from .sampling import Method, _compiled, interaction_tables, site_at
+from .sampling import Method, _compiled, interaction_tables, observables_from_sums, site_at
 
 # %% ../nbs/102_clusters.ipynb #102-014
 @intrinsic
@@ -62,7 +62,7 @@ class _Rows(NamedTuple):
     length: int  # of a row
     near: np.ndarray  # (K, R) int64; the last k leads to row R, the ghost
     shift: np.ndarray  # (K,) -1, 0 or 1
-    kind: np.ndarray  # (K,) 0: nearest neighbour, 1: diagonal, 2: ghost
+    kind: np.ndarray  # (K,) 0: nearest neighbour, 1: diagonal, 3: ghost (2 would be squares)
     sign: np.ndarray  # (K,) of the coupling; 0 where there is none
 
 
@@ -74,7 +74,7 @@ def _directions(ndim):
 
 # %% ../nbs/102_clusters.ipynb #102-021
 def _coupling(model, kind):
-    return (model.J, model.J2, model.h)[kind]
+    return (model.J, model.J2, model.K, model.h)[kind]
 
 
 def _lattice(model, beta):
@@ -82,7 +82,7 @@ def _lattice(model, beta):
     steps = [(e, kind) for k, (e, kind) in enumerate(_directions(model.ndim)) if k == 0 or _coupling(model, kind) != 0]
     rows = math.prod(model.shape[:-1])
     near = [site_at(model.shape[:-1], tuple(e[:-1])) for e, _ in steps] + [np.full(rows, rows)]
-    kinds = [kind for _, kind in steps] + [2]
+    kinds = [kind for _, kind in steps] + [3]
     chances = [math.exp(-2 * beta * abs(_coupling(model, kind))) for kind in kinds]
     signs = [int(np.sign(_coupling(model, kind))) * (q < 1) for kind, q in zip(kinds, chances)]
     digits = [_digits(q) for q in chances]
@@ -131,7 +131,7 @@ def _unpack(bits, length, spins):
 # %% ../nbs/102_clusters.ipynb #102-028
 @_compiled
 def _measure(rows, bits, sums):
-    "Add the sum of s s' over the bonds of each kind to sums (3,)."
+    "Add the sum of s s' over the bonds of each kind to sums (4,), as observables_from_sums wants them."
     words = bits.shape[1]
     for k in range(rows.kind.size):
         apart = np.uint64(0)
@@ -143,15 +143,6 @@ def _measure(rows, bits, sums):
         sums[rows.kind[k]] += rows.near.shape[1] * rows.length - 2 * np.int64(apart)
 
 # %% ../nbs/102_clusters.ipynb #102-029
-def _observables(model, sums):
-    "The five OBSERVABLES from the sums (draws, 3) of s s' over neighbours and diagonals, and of s; as model.observables."
-    pairs, diagonals, spins = sums.T.astype(np.float64)
-    terms = [(model.J, pairs), (model.J2, diagonals), (model.h, spins)]
-    energy = sum((-coupling * total for coupling, total in terms if coupling), 0.0 * spins)
-    m = spins / model.n_sites
-    return {"energy": energy / model.n_sites, "m": m, "abs_m": abs(m), "m2": m**2, "m4": m**4}
-
-# %% ../nbs/102_clusters.ipynb #102-030
 class _Work(NamedTuple):
     "What a chain of clusters carries along. Row R of the bits is the ghost: all up, one run, number 0."
     bits: np.ndarray  # (R + 1, W) spins
@@ -164,7 +155,7 @@ class _Work(NamedTuple):
     state: np.ndarray  # (4, lanes) of the generators
     undecided: np.ndarray  # (lanes,)
 
-# %% ../nbs/102_clusters.ipynb #102-031
+# %% ../nbs/102_clusters.ipynb #102-030
 def _bits(rows):
     "All spins down; below the lattice, the ghost: a row of ones."
     bits = np.zeros((rows.near.shape[1] + 1, -(-rows.length // 64)), dtype=np.uint64)
@@ -182,7 +173,7 @@ def _workspace(rows, generator):
     dice = np.zeros(-(-bits[:n].size // _LANES) * _LANES, dtype=np.uint64)
     return _Work(bits, bonds, starts, before, *forest, dice, random_state(generator, _LANES), np.zeros(_LANES, dtype=np.uint64))
 
-# %% ../nbs/102_clusters.ipynb #102-034
+# %% ../nbs/102_clusters.ipynb #102-033
 @_compiled
 def _open_bonds(rows, k, digits, work):
     "A bond is open where it is satisfied, unless its dice close it."
@@ -198,7 +189,7 @@ def _open_bonds(rows, k, digits, work):
             apart = work.bits[r, w] ^ _beside(near, w, rows.shift[k], rows.length) ^ turn
             work.bonds[k, r, w] = ~(apart | work.dice[r * words + w]) & _inside(w, words, rows.length)
 
-# %% ../nbs/102_clusters.ipynb #102-036
+# %% ../nbs/102_clusters.ipynb #102-035
 @_compiled
 def _find_runs(rows, work):
     "A run begins where the bond from the left is not open; number the runs, from 1, and let each be a tree of its own."
@@ -221,7 +212,7 @@ def _run_of(work, r, x):
     upto = ~np.uint64(0) >> np.uint64(63 - x % 64)
     return work.before[r, x // 64] + np.int64(_count_bits(work.starts[r, x // 64] & upto))
 
-# %% ../nbs/102_clusters.ipynb #102-038
+# %% ../nbs/102_clusters.ipynb #102-037
 @_compiled
 def _unite(parent, a, b):
     "One tree of two; a parent never has the larger number. Rem's algorithm: climb on the side that is behind, and graft."
@@ -233,7 +224,7 @@ def _unite(parent, a, b):
             return
         a, b, up_a, up_b = high, climber, np.int64(parent[high]), low
 
-# %% ../nbs/102_clusters.ipynb #102-041
+# %% ../nbs/102_clusters.ipynb #102-040
 @_compiled
 def _unite_rows(rows, k, work):
     "Unite the runs at both ends of every open bond k. A bond is skipped if its left neighbour joins the same two runs."
@@ -256,7 +247,7 @@ def _unite_rows(rows, k, work):
                 _unite(work.parent, here, there)
                 todo &= todo - one
 
-# %% ../nbs/102_clusters.ipynb #102-042
+# %% ../nbs/102_clusters.ipynb #102-041
 @_compiled
 def _find_clusters(rows, digits, work):
     "Open bonds, and the forest of runs that they unite."
@@ -271,7 +262,7 @@ def _find_clusters(rows, digits, work):
         if rows.sign[k] != 0:
             _unite_rows(rows, k, work)
 
-# %% ../nbs/102_clusters.ipynb #102-044
+# %% ../nbs/102_clusters.ipynb #102-043
 @_compiled
 def _turn(rows, work):
     "Turn every cluster with probability 1/2: the coin at its first site decides; the ghost's never. How many clusters?"
@@ -296,7 +287,7 @@ def _turn(rows, work):
             work.bits[r, w] ^= change & _inside(w, words, rows.length)
     return roots
 
-# %% ../nbs/102_clusters.ipynb #102-045
+# %% ../nbs/102_clusters.ipynb #102-044
 @_compiled
 def _swendsen_wang(rows, digits, work, thin, sums, kept):
     "Draws, each after `thin` sweeps; the number of all clusters met is returned."
@@ -310,12 +301,13 @@ def _swendsen_wang(rows, digits, work, thin, sums, kept):
             _unpack(work.bits, rows.length, kept[draw])
     return clusters
 
-# %% ../nbs/102_clusters.ipynb #102-047
+# %% ../nbs/102_clusters.ipynb #102-046
 class _SwendsenWang:
     "A mover: one chain of Swendsen-Wang updates."
     def __init__(self, model, beta, x, generator):
         self.model, (self.rows, self.digits) = model, _lattice(model, beta)
         self.work, self.sweeps, self.clusters = _workspace(self.rows, generator), 0, 0
+        self.state = (self.work.bits,)  # the configuration: what 104_tempering exchanges
         self.put(x)
 
     def put(self, x):
@@ -323,17 +315,17 @@ class _SwendsenWang:
         _pack(x.ravel() > 0, self.rows.length, self.work.bits)
 
     def __call__(self, draws, thin, keep=True):
-        sums = np.zeros((draws, 3), dtype=np.int64)
+        sums = np.zeros((draws, 4), dtype=np.int64)
         kept = np.empty((draws if keep else 0, self.model.n_sites), dtype=np.int8)
         self.clusters += _swendsen_wang(self.rows, self.digits, self.work, thin, sums, kept)
         self.sweeps += draws * thin
-        values = {name: v[None] for name, v in _observables(self.model, sums).items()}
+        values = {name: v[None] for name, v in observables_from_sums(self.model, sums.T).items()}
         return kept.reshape(1, draws, *self.model.shape) if keep else None, values
 
     def report(self):
         return {"mean_clusters": self.clusters / max(1, self.sweeps)}
 
-# %% ../nbs/102_clusters.ipynb #102-051
+# %% ../nbs/102_clusters.ipynb #102-050
 def _cluster_obstacle(model):
     "Why clusters cannot treat a model; nothing if they can."
     if type(model) is not Ising:
@@ -342,7 +334,7 @@ def _cluster_obstacle(model):
         return f"bonds join two spins, and K={model.K} couples four; method='metropolis' takes any"
     return ""
 
-# %% ../nbs/102_clusters.ipynb #102-052
+# %% ../nbs/102_clusters.ipynb #102-051
 @_compiled
 def _label(rows, work, labels):
     "The number of the first run of every site's cluster; 0 for the ghost's."
@@ -354,7 +346,7 @@ def _label(rows, work, labels):
                 work.parent[run] = work.parent[work.parent[run]]
             labels[r * rows.length + x] = work.parent[run]
 
-# %% ../nbs/102_clusters.ipynb #102-053
+# %% ../nbs/102_clusters.ipynb #102-052
 def fk_clusters(
     model: Ising,  # with K = 0
     x: np.ndarray,  # spins, (*shape)
@@ -375,7 +367,7 @@ def fk_clusters(
     found = np.unique(np.append(0, labels), return_inverse=True)[1][1:]
     return found.reshape(model.shape)
 
-# %% ../nbs/102_clusters.ipynb #102-061
+# %% ../nbs/102_clusters.ipynb #102-060
 def _inlined(function):
     "Compile into the callers: a call would cost more than the work."
     return numba.njit(nogil=True, inline="always")(function)
@@ -393,7 +385,7 @@ def _offer_two(cells, queue, tail, dice, spin, j0, j1):
     queue[tail] = j1
     return tail + join1
 
-# %% ../nbs/102_clusters.ipynb #102-062
+# %% ../nbs/102_clusters.ipynb #102-061
 @_inlined
 def _offer_four(cells, queue, tail, dice, spin, j0, j1, j2, j3):
     "The same for four: all are looked at before the first is written."
@@ -412,7 +404,7 @@ def _offer_four(cells, queue, tail, dice, spin, j0, j1, j2, j3):
     queue[tail] = j3
     return tail + join3
 
-# %% ../nbs/102_clusters.ipynb #102-064
+# %% ../nbs/102_clusters.ipynb #102-063
 def _cells(shape):
     "For every site a byte: bit 0 is left for the spin, bits 1, 2, ... say: last along axis 0, first along axis 0, last ..."
     cells = np.zeros(shape, dtype=np.uint8)
@@ -433,7 +425,7 @@ def _jumps(shape):
         jumps += [stride - stride * length * last, stride * length * first - stride]
     return tuple(j.astype(np.int64).view(np.uint64) for j in jumps)
 
-# %% ../nbs/102_clusters.ipynb #102-066
+# %% ../nbs/102_clusters.ipynb #102-065
 class _Growth(NamedTuple):
     "What a chain of single clusters carries along."
     cells: np.ndarray  # (N,) uint8, spins and edges
@@ -447,7 +439,7 @@ class _Growth(NamedTuple):
     closed: np.ndarray  # (z + 1,) chances that a bond stays closed; the last one: to the ghost
     sign: np.ndarray  # (z + 1,) of the couplings
 
-# %% ../nbs/102_clusters.ipynb #102-067
+# %% ../nbs/102_clusters.ipynb #102-066
 @_inlined
 def _next_dice(g, where):
     "The next word of dice; a new set of them when all are used."
@@ -456,7 +448,7 @@ def _next_dice(g, where):
     _biased(g.state, g.digits, g.undecided, g.dice)
     return 0
 
-# %% ../nbs/102_clusters.ipynb #102-068
+# %% ../nbs/102_clusters.ipynb #102-067
 @_compiled
 def _grow(g, jumps, seed, free):
     "Grow one cluster, and turn it if it is free; its size, and whether it turned. For J > 0 alone, all lengths >= 3."
@@ -481,13 +473,13 @@ def _grow(g, jumps, seed, free):
         cells[queue[k]] ^= 1
     return np.int64(tail), free
 
-# %% ../nbs/102_clusters.ipynb #102-070
+# %% ../nbs/102_clusters.ipynb #102-069
 @_compiled
 def _uniform(state):
     "A number in [0, 1): a multiple of 2**-53."
     return (next_word(state, 0) >> np.uint64(11)) * 2.0**-53
 
-# %% ../nbs/102_clusters.ipynb #102-071
+# %% ../nbs/102_clusters.ipynb #102-070
 @_compiled
 def _grow_any(g, seed, free):
     "Grow one cluster with any pair couplings and a field; turn it unless it met the ghost. Its size, and whether it turned."
@@ -510,7 +502,7 @@ def _grow_any(g, seed, free):
         cells[queue[k]] ^= 129 if free and alone else 128
     return tail, free and alone
 
-# %% ../nbs/102_clusters.ipynb #102-072
+# %% ../nbs/102_clusters.ipynb #102-071
 @_compiled
 def _random_site(state, n):
     "A site 0 ... n - 1, each with the same chance: bits of a word, until they are below n."
@@ -522,7 +514,7 @@ def _random_site(state, n):
         site = next_word(state, 0) & (mask - np.uint64(1))
     return np.int64(site)
 
-# %% ../nbs/102_clusters.ipynb #102-073
+# %% ../nbs/102_clusters.ipynb #102-072
 @_compiled
 def _wolff(rows, g, jumps, clusters, bits, sums, sizes, turned, kept):
     "Draws, each after a number of clusters. Add up the sizes of each draw's clusters, and how many of them turned."
@@ -539,7 +531,7 @@ def _wolff(rows, g, jumps, clusters, bits, sums, sizes, turned, kept):
         if kept.shape[0] > 0:
             _unpack(bits, rows.length, kept[draw])
 
-# %% ../nbs/102_clusters.ipynb #102-074
+# %% ../nbs/102_clusters.ipynb #102-073
 def _growth(model, beta, generator):
     "All spins down. Where there are no digits, the general kernel works."
     n, tables = model.n_sites, interaction_tables(model)
@@ -549,18 +541,18 @@ def _growth(model, beta, generator):
     plain = model.J > 0 and model.J2 == 0 and model.h == 0 and min(model.shape) >= 3 and closed[0] < 1
     digits = _digits(float(closed[0])) if plain else np.zeros(0, dtype=np.uint64)
     partners = np.concatenate(tables[:2], axis=1)[: 0 if plain else n]
-    cells = _cells(model.shape).ravel() if plain else np.zeros(n, dtype=np.uint8)
     dice, cursor = np.zeros((2, _LANES), dtype=np.uint64), np.array([_LANES - 1, 0])
     queue, state = np.zeros(n + 1, dtype=np.uint32), random_state(generator, _LANES)
-    return _Growth(cells, queue, dice[0], cursor, digits, state, dice[1], partners, closed, sign)
+    return _Growth(_cells(model.shape).ravel(), queue, dice[0], cursor, digits, state, dice[1], partners, closed, sign)
 
-# %% ../nbs/102_clusters.ipynb #102-075
+# %% ../nbs/102_clusters.ipynb #102-074
 class _Wolff:
     "A mover: one chain of single-cluster updates; `sizes` keeps the mean cluster size of each of the last draws."
     def __init__(self, model, beta, x, generator, clusters):
         self.model, self.rows, self.clusters = model, _lattice(model, beta)[0], clusters
         self.growth, self.grown, self.turned, self.count = _growth(model, beta, generator), 0, 0, 0
         self.bits, self.jumps = _bits(self.rows), _jumps(model.shape)
+        self.state = (self.growth.cells,)  # the configuration: what 104_tempering exchanges
         self.put(x)
 
     def put(self, x):
@@ -568,19 +560,19 @@ class _Wolff:
         self.growth.cells[:] = self.growth.cells & 254 | (x.ravel() > 0)
 
     def __call__(self, draws, thin, keep=True):
-        sums, (sizes, turned) = np.zeros((draws, 3), dtype=np.int64), np.zeros((2, draws), dtype=np.int64)
+        sums, (sizes, turned) = np.zeros((draws, 4), dtype=np.int64), np.zeros((2, draws), dtype=np.int64)
         kept = np.empty((draws if keep else 0, self.model.n_sites), dtype=np.int8)
         _wolff(self.rows, self.growth, self.jumps, thin * self.clusters, self.bits, sums, sizes, turned, kept)
         self.sizes, self.count = sizes / (thin * self.clusters), self.count + draws * thin * self.clusters
         self.grown, self.turned = self.grown + int(sizes.sum()), self.turned + int(turned.sum())
-        values = {name: v[None] for name, v in _observables(self.model, sums).items()}
+        values = {name: v[None] for name, v in observables_from_sums(self.model, sums.T).items()}
         return kept.reshape(1, draws, *self.model.shape) if keep else None, values
 
     def report(self):
         met = max(1, self.count)
         return {"mean_cluster_size": self.grown / met, "turned_clusters": self.turned / met}
 
-# %% ../nbs/102_clusters.ipynb #102-081
+# %% ../nbs/102_clusters.ipynb #102-080
 def _wolff_movers(model, beta, starts, generators, clusters):
     check_count("settings['clusters']", clusters)
     return [_Wolff(model, beta, x, rng, clusters) for x, rng in zip(starts, generators)]
@@ -599,7 +591,7 @@ def _tune_wolff(model, beta, starts, generators, clusters=None):
         grown, count = grown + move.sizes[0] * (chunk // 2), count + chunk // 2
     return {"clusters": max(1, round(model.n_sites * count / grown))}
 
-# %% ../nbs/102_clusters.ipynb #102-084
+# %% ../nbs/102_clusters.ipynb #102-083
 def _swendsen_wang_movers(model, beta, starts, generators):
     return [_SwendsenWang(model, beta, x, rng) for x, rng in zip(starts, generators)]
 

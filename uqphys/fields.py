@@ -229,7 +229,7 @@ def _count_steps(steps, rng):
     fewest = (steps + 1) // 2
     return fewest + int(rng.random() * (2 * (steps - fewest) + 1))
 
-
+# %% ../nbs/103_fields.ipynb #103-037
 @_compiled
 def _hmc(x, p, kept, column, layout, lanes, couplings, eps, steps, rng, thin, out, notes):
     first, end, inner = int(lanes), x.shape[1] - int(lanes), layout.rows.shape[0]
@@ -252,7 +252,7 @@ def _hmc(x, p, kept, column, layout, lanes, couplings, eps, steps, rng, thin, ou
         if (sweep + 1) % thin == 0:
             out[sweep // thin] = x[:inner, first:end]
 
-# %% ../nbs/103_fields.ipynb #103-039
+# %% ../nbs/103_fields.ipynb #103-040
 def _check_couplings(beta, **settings):
     "Settings as plain numbers; beta must be positive, since a field at infinite temperature has no law."
     if not beta > 0:
@@ -275,11 +275,12 @@ def _of_hmc(notes):
 def _of_steps(notes):
     return {"acceptance": notes[:, 0].mean()}
 
-# %% ../nbs/103_fields.ipynb #103-040
+# %% ../nbs/103_fields.ipynb #103-041
 class _Chain:
     "A mover: one chain, driven by a compiled kernel, which takes notes."
-    def __init__(self, kernel, state, size, unfold, rng, say, n_notes, settings):
-        self.kernel, self.state, self.size, self.unfold, self.rng = kernel, state, size, unfold, rng
+    def __init__(self, kernel, arguments, size, unfold, rng, say, n_notes, settings):
+        self.kernel, self.arguments, self.size, self.unfold, self.rng = kernel, arguments, size, unfold, rng
+        self.state = arguments[:1]  # the configuration itself
         self.say, self.settings, self.notes = say, dict(settings), [np.empty((0, n_notes))]
 
     def forget(self):
@@ -288,7 +289,7 @@ class _Chain:
 
     def __call__(self, draws, thin, keep=True):
         out, notes = np.empty((draws, *self.size)), np.empty((draws * thin, self.notes[0].shape[1]))
-        self.kernel(*self.state, *self.settings.values(), self.rng, thin, out, notes)
+        self.kernel(*self.arguments, *self.settings.values(), self.rng, thin, out, notes)
         self.notes.append(notes)
         return self.unfold(out)[None], None
 
@@ -305,7 +306,7 @@ def _phi4_hmc_movers(model, beta, starts, generators, **settings):
         return _Chain(_hmc, state, f.x[f.inner].shape, f.unfold, rng, _of_hmc, 1, settings)
     return [mover(np.asarray(x, dtype=np.float64), rng) for x, rng in zip(starts, generators)]
 
-# %% ../nbs/103_fields.ipynb #103-044
+# %% ../nbs/103_fields.ipynb #103-045
 _FAR = 1e30  # a field value beyond which a trajectory is given up
 
 
@@ -320,7 +321,7 @@ def _force_of(model, beta):
         return -beta * gradient.detach().cpu().numpy()
     return force
 
-
+# %% ../nbs/103_fields.ipynb #103-046
 def _flow(force, x, p, eps, lengths):
     "Leapfrog of x, p (n, *shape), in place, each with its own step and length; False for those that ran away."
     good, here, f = np.ones(len(x), dtype=bool), np.arange(len(x)), force(x)
@@ -336,11 +337,12 @@ def _flow(force, x, p, eps, lengths):
         here, f = here[going], f[going]
     return good
 
-# %% ../nbs/103_fields.ipynb #103-045
+# %% ../nbs/103_fields.ipynb #103-047
 class _Flock:
     "A mover: all chains in one batch, driven by `sweep(x, generators, **settings)`, which returns one note a chain."
     def __init__(self, sweep, starts, generators, say, settings):
         self.sweep, self.x, self.generators = sweep, np.array(starts, dtype=np.float64), generators
+        self.state = (self.x,)
         self.say, self.settings, self.notes = say, dict(settings), []
 
     def forget(self):
@@ -359,7 +361,7 @@ class _Flock:
         "Averages over chains and the second half of all sweeps so far."
         return self.say(np.concatenate(self.notes[len(self.notes) // 2 :]))
 
-# %% ../nbs/103_fields.ipynb #103-046
+# %% ../nbs/103_fields.ipynb #103-048
 def _gradient_hmc_movers(model, beta, starts, generators, **settings):
     force, energies = _force_of(model, beta), lambda x: beta * _energies(model, x)
     axes = tuple(range(1, 1 + len(model.shape)))
@@ -379,7 +381,7 @@ def _gradient_hmc_movers(model, beta, starts, generators, **settings):
         return change
     return [_Flock(sweep, starts, generators, _of_hmc, settings)]
 
-# %% ../nbs/103_fields.ipynb #103-048
+# %% ../nbs/103_fields.ipynb #103-050
 def _walk_in(move, rounds=60):
     "Bring the chains of a mover from wherever they are to where its step size works."
     asked, scale = move.settings["step_size"], 1.0
@@ -398,13 +400,13 @@ def _hmc_movers(model, beta, starts, generators, step_size, steps):
     movers = _phi4_hmc_movers if type(model) is Phi4 else _gradient_hmc_movers
     return [_walk_in(move) for move in movers(model, beta, starts, generators, **settings)]
 
-# %% ../nbs/103_fields.ipynb #103-049
+# %% ../nbs/103_fields.ipynb #103-051
 def _needs_gradient(model):
     if getattr(model, "uses_torch", False) or callable(getattr(model, "force", None)):
         return ""
     return "it needs a gradient: an energy written in torch (uses_torch=True), or a method force(x)"
 
-# %% ../nbs/103_fields.ipynb #103-053
+# %% ../nbs/103_fields.ipynb #103-055
 def _far_apart(shape, reach):
     "Groups of sites, (k, ndim) each: within a group any two are farther apart than `reach`, along some axis."
     def colours(length):
@@ -427,7 +429,7 @@ def _groups(model):
         return (_energies(model, y) - _energies(model, x))[:, None]
     return list(np.indices(model.shape).reshape(len(model.shape), -1).T[:, None]), changes
 
-# %% ../nbs/103_fields.ipynb #103-055
+# %% ../nbs/103_fields.ipynb #103-057
 def _batched_movers(model, beta, starts, generators, width):
     settings = _check_couplings(beta, width=width)
     groups, changes = _groups(model)
@@ -447,7 +449,7 @@ def _batched_movers(model, beta, starts, generators, width):
         return accepted / len(order)
     return [_Flock(sweep, starts, generators, _of_steps, settings)]
 
-# %% ../nbs/103_fields.ipynb #103-059
+# %% ../nbs/103_fields.ipynb #103-061
 @_compiled
 def _root(parent, i):
     "The site that speaks for i's cluster; the way there is made shorter."
@@ -461,7 +463,7 @@ def _cluster_memory(n_sites, ndim):
     "For each site the one that speaks for it, and a sign; for each bond its two ends."
     return np.empty(n_sites, np.int64), np.empty(n_sites), np.empty((ndim * n_sites + 1, 2), np.int64)
 
-
+# %% ../nbs/103_fields.ipynb #103-062
 @_compiled
 def _turn_signs(x, near, hopping, parent, turn, ties, rng):
     "One Swendsen-Wang update of the signs of the flat field x."
@@ -480,7 +482,7 @@ def _turn_signs(x, near, hopping, parent, turn, ties, rng):
             turn[i] = 1.0 if rng.random() < 0.5 else -1.0
         x[i] *= turn[parent[i]]
 
-# %% ../nbs/103_fields.ipynb #103-062
+# %% ../nbs/103_fields.ipynb #103-065
 @_compiled
 def _cluster_size(parent, sizes):
     "The size of the cluster of a random site, as a fraction of the lattice, once every site points to its root."
@@ -507,7 +509,7 @@ def _sign_clusters(x, near, couplings, parent, turn, ties, width, rng, thin, out
         if (sweep + 1) % thin == 0:
             out[sweep // thin] = x
 
-# %% ../nbs/103_fields.ipynb #103-063
+# %% ../nbs/103_fields.ipynb #103-066
 def _of_clusters(notes):
     return {"acceptance": notes[:, 0].mean(), "cluster_size": notes[:, 1].mean()}
 
@@ -534,7 +536,7 @@ def _cluster_movers(model, beta, starts, generators, width):
 def _needs_phi4(model):
     return "" if type(model) is Phi4 else "it needs a Phi4 model"
 
-# %% ../nbs/103_fields.ipynb #103-065
+# %% ../nbs/103_fields.ipynb #103-068
 def _find_scale(trial, target, rounds, first=0.5):
     "The scale at which trial(scale) is `target` on average; trial must fall with the scale."
     log, trace = math.log(first), []
@@ -559,7 +561,7 @@ def _width_tuner(movers):
         return {"width": _find_scale(trial, 0.5, 40)}
     return tune
 
-# %% ../nbs/103_fields.ipynb #103-066
+# %% ../nbs/103_fields.ipynb #103-069
 _LENGTH = 3.0  # of a trajectory, in standard deviations of the field: half a swing
 
 
@@ -582,7 +584,7 @@ def _tune_hmc(model, beta, starts, generators, step_size=None, steps=None):
     eps = _find_scale(trial, 0.8, 150)
     return {"step_size": given.get("step_size", eps), "steps": count(given.get("step_size", eps))}
 
-# %% ../nbs/103_fields.ipynb #103-067
+# %% ../nbs/103_fields.ipynb #103-070
 METHODS = {
     "hmc": Method(_hmc_movers, _needs_gradient, _tune_hmc, ("step_size", "steps"),
                   "one Hamiltonian trajectory of the whole lattice"),

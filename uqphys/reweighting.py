@@ -138,7 +138,7 @@ class Combined(_Mixture):
         return _reach(self, *_check_least(minimum, share))
 
     def at(self, betas, observables: Sequence | None = None, minimum: float = 100.0, share: float = SHARE) -> xr.Dataset:
-        "Value and error of observables at any betas; ValueError where too few draws are left. See `reweight`."
+        "Value and error of `observables` at `betas`; refused where fewer than `minimum`, or that `share`, of draws are left."
         return _curves(self, betas, observables, *_check_least(minimum, share))
 
     def overlap(self) -> np.ndarray:
@@ -327,13 +327,25 @@ def _check_combined(name, c):
         raise ValueError(f"{name}={type(c).__name__}: what combine() returns is needed")
 
 
+def _common(ranges):
+    "What several intervals have in common."
+    return max(low for low, _ in ranges), min(high for _, high in ranges)
+
+
+def _nearby(c):
+    "The reach, but no farther than 1.5 standard deviations of the energy: a frozen lattice can be followed for ever."
+    cold, warm = (1.5 / max(c.n_sites * c.series["energy"][k].std(), 1e-9) for k in (-1, 0))
+    return _common([c.reach(), (c.betas[0] - warm, c.betas[-1] + cold)])
+
+# %% ../nbs/111_reweighting.ipynb #111-048
 def _check_range(between, *every):
-    "An interval of beta within the reach of all; their common reach if None."
-    reach = max(c.reach()[0] for c in every), min(c.reach()[1] for c in every)
+    "An interval of beta within the reach of all; if None, what they have in common near their own temperatures."
     if between is None:
-        if not reach[0] < reach[1]:
+        low, high = _common([_nearby(c) for c in every])
+        if not low < high:
             raise ValueError("between=None: no beta is within the reach of all runs; runs at nearer temperatures are needed")
-        return reach
+        return low, high
+    reach = _common([c.reach() for c in every])
     if not isinstance(between, (tuple, list)) or len(between) != 2 or not all(isinstance(b, Real) for b in between):
         raise ValueError(f"between={between!r}: a pair (low, high) of inverse temperatures is needed")
     low, high = map(check_beta, between)
@@ -341,7 +353,7 @@ def _check_range(between, *every):
         raise ValueError(f"between={between!r}: must be low < high within the reach of the runs, {reach[0]:g} to {reach[1]:g}")
     return low, high
 
-# %% ../nbs/111_reweighting.ipynb #111-049
+# %% ../nbs/111_reweighting.ipynb #111-050
 def _slope(c, beta, name, h):
     "Central difference of a curve, and its influences: (value, row), from the same draws on both sides."
     (up, right), (down, left) = (_influence(c, beta + s, name) for s in (h, -h))
@@ -355,11 +367,11 @@ def _peak_with_errors(c, name, top, h):
     shift = _slope(c, top, name, h)[1] / curvature
     return Measured(float(top), _error(_cut(shift, c.series))), Measured(height, _error(_cut(influence, c.series)))
 
-# %% ../nbs/111_reweighting.ipynb #111-050
+# %% ../nbs/111_reweighting.ipynb #111-051
 def peak(
     combined: Combined,  # runs around the peak
     name: str,  # observable or derived quantity with a maximum
-    between: tuple | None = None,  # (low, high) in beta; None for all that the runs reach
+    between: tuple | None = None,  # (low, high) in beta; None for all that is near the runs
 ) -> tuple:  # (position in beta, height)
     "Where a curve is highest, and how high, each with its error. ValueError if the maximum is at an end."
     _check_combined("combined", combined)
@@ -373,12 +385,12 @@ def peak(
     found = minimize_scalar(fall, bounds=(grid[k - 1], grid[k + 1]), method="bounded", options={"xatol": 1e-9})
     return _peak_with_errors(combined, name, found.x, (high - low) / 200)
 
-# %% ../nbs/111_reweighting.ipynb #111-052
+# %% ../nbs/111_reweighting.ipynb #111-053
 def crossing(
     first: Combined,  # runs of one lattice
     second: Combined,  # runs of another
     name: str = "binder",  # the quantity that crosses
-    between: tuple | None = None,  # (low, high) in beta, containing one crossing; None for the common reach
+    between: tuple | None = None,  # (low, high) in beta, containing one crossing; None for all that is near all runs
 ) -> tuple:  # (position in beta, common value)
     "Where two curves meet, and at what height, each with its error. ValueError if they do not cross in the range."
     for label, c in (("first", first), ("second", second)):

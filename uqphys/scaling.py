@@ -255,7 +255,10 @@ def _check_table(data):
     "A table with L, T, value, error: at least three sizes and ten points."
     if not isinstance(data, pd.DataFrame) or not {"L", "T", "value", "error"} <= set(data.columns):
         raise ValueError(f"data={type(data).__name__}: a DataFrame with columns L, T, value, error is needed")
-    numbers = data[["L", "T", "value", "error"]].to_numpy(dtype=float)
+    columns = data[["L", "T", "value", "error"]]
+    if not all(kind.kind in "iuf" for kind in columns.dtypes):
+        raise ValueError(f"data: columns of {', '.join(map(str, columns.dtypes))}; L, T, value, error must be real numbers")
+    numbers = columns.to_numpy(dtype=float)
     if len(numbers) < 10 or (sizes := len(set(numbers[:, 0]))) < 3:
         raise ValueError(f"data: {len(numbers)} points of {sizes} sizes; at least 10 points of 3 sizes are needed")
     if not np.isfinite(numbers).all() or (numbers[:, [0, 1, 3]] <= 0).any():
