@@ -24,7 +24,7 @@ test: export OMP_NUM_THREADS = 1
 test: export MKL_NUM_THREADS = 1
 test: export OPENBLAS_NUM_THREADS = 1
 test: export MPLBACKEND = agg
-test: $(DEV) ## run every notebook, then tests/ (< 15 min on 2 cores)
+test: $(DEV) ## run every notebook, then tests/ (< 25 min on 2 cores)
 	@status=0; \
 	echo "== notebooks"; $(BIN)/nbdev_test --n_workers $(WORKERS) --timing || status=1; \
 	echo "== tests"; $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile || status=1; \

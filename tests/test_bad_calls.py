@@ -374,6 +374,18 @@ ANALYSIS = [
     ("analysis.estimates", lambda t: analysis.estimates({"energy": t.series}), "ensemble", "dict", "Dataset"),
     ("analysis.estimates", lambda t: analysis.estimates(t.lost), r"ensemble\.attrs", "'beta', 'shape'", r"sample\(\)"),
     ("analysis.diagnostics", lambda t: analysis.diagnostics(t.series), "ensemble", "ndarray", "Dataset"),
+    ("analysis.autocorrelation", lambda t: analysis.autocorrelation(np.ones((2, 50)), "m"), "m", r"1\.0", "series that changes is needed"),
+    *rows_of("analysis.Autocorrelation", lambda t, v: analysis.autocorrelation(t.series).bias(v), "S",
+             ((0.0, r"0\.0"), (-1.0, r"-1\.0"), (math.nan, "nan"), ("2", "'2'")), "must be"),
+    ("analysis.two_point_function", lambda t: analysis.two_point_function(t.bare), "ensemble", "no configurations", "keep='configs'"),
+    ("analysis.two_point_function", lambda t: analysis.two_point_function(t.ensemble.isel(x=slice(0, 3))), "axis", r"\(3, 4\)", "0 to 1"),
+    *rows_of("analysis.two_point_function", lambda t, v: analysis.two_point_function(t.ensemble, axis=v), "axis",
+             ((2, "2"), (-1, "-1"), (True, "True"), ("x", "'x'"), (0.5, r"0\.5")), "from 0 to 1"),
+    *rows_of("analysis.two_point_map", lambda t, v: analysis.two_point_map(t.ensemble, connected=v), "connected",
+             ((1, "1"), ("no", "'no'"), (None, "None")), "True or False"),
+    ("analysis.structure_factor", lambda t: analysis.structure_factor(None), "ensemble", "None", "Dataset"),
+    ("analysis.correlation_length", lambda t: analysis.correlation_length(t.bare), "ensemble", "no configurations", "keep='configs'"),
+    ("analysis.correlation_length", lambda t: analysis.correlation_length(t.ensemble.isel(x=slice(0, 1))), r"ensemble\.config", r"1, 4\)", "lengths >= 2"),
 ]
 
 NETWORKS = [

@@ -249,9 +249,9 @@ def test_more_chains_leave_the_earlier_ones(method):
 @pytest.mark.parametrize("method", NAMES)
 def test_infinite_temperature_is_fair_coins(method):
     "A fixed number of clusters of one site each would keep the parity of up spins: one in N + 1 must be idle."
-    model = Ising((3, 3))
+    model = Ising((3, 4))  # an even number of sites, and of clusters per sweep
     run = sample(model, 0.0, draws=4000, burn_in=50, method=method, seed=1, keep="observables", progress=False)
-    even = gamma_error(np.mod(np.rint((run.m.values * 9 + 9) / 2), 2))
+    even = gamma_error(np.mod(np.rint((run.m.values * 12 + 12) / 2), 2))
     assert abs(even.value - 0.5) < 4 * even.error
     exact = enumerate_states(model, 0.0).averages
     for name in CHECKED:

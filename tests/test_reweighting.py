@@ -4,6 +4,7 @@ A lazy chain of exact draws on 4 x 4 sites (each kept for a geometric number of 
 time. Hundreds of repetitions give z-scores, which must be standard normal: of single runs, of several, of free energies, at the ends
 of the reach, and of peaks and crossings.
 """
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -15,7 +16,7 @@ from scipy.optimize import brentq, minimize_scalar
 from uqphys.analysis import DERIVED, estimates, gamma_error
 from uqphys.exact import kaufman, transfer_matrix
 from uqphys.models import Ising
-from uqphys.reweighting import combine, crossing, peak, reweight
+from uqphys.reweighting import _cut, _influence, _solve, _value, combine, crossing, peak, reweight
 from uqphys.sampling import sample
 
 NAMES = ["energy", "abs_m", "susceptibility", "two_point_susceptibility", "specific_heat", "binder"]
@@ -135,6 +136,25 @@ def test_the_mixture_equations_hold():
     assert np.allclose(c._W @ c._omega, c.counts, rtol=1e-8)  # each run explains as many draws as it has
     O = c.overlap()
     assert np.allclose(O.sum(axis=1), 1) and np.allclose(c.counts[:, None] * O, (c.counts[:, None] * O).T)
+
+
+def test_influences_are_derivatives():
+    # what happens to all results if every draw counts a little more or less, with the free energies solved for anew
+    c = combine([lazy_run(b, 0.4, 2, 400, 20 + k) for k, b in enumerate((0.3, 0.36, 0.44))])
+    change = np.concatenate([(d - d.mean()).ravel() for d in _cut(np.random.default_rng(0).normal(size=c._omega.size), c.series)])
+
+    def moved(step):
+        omega = c._omega * (1 + step * change)
+        other = replace(c, free_energies=_solve(c.betas, c._energy, omega, np.log(c.counts), c.free_energies))
+        other.__dict__["_omega"] = omega
+        return other
+    up, down = moved(1e-4), moved(-1e-4)
+    slopes = (c._response @ c._W * c._omega) @ change
+    assert np.allclose((up.free_energies - down.free_energies) / 2e-4, -slopes, rtol=1e-4)
+    for name in ("energy", "abs_m", *DERIVED):
+        for beta in (0.28, 0.40):
+            slope = (_value(up, beta, name) - _value(down, beta, name)) / 2e-4
+            assert np.isclose(slope, _influence(c, beta, name)[1] @ change, rtol=1e-4), (name, beta)
 
 
 def test_reach_ends_where_the_rule_says():

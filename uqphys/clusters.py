@@ -61,7 +61,7 @@ class _Rows(NamedTuple):
     "A lattice in rows along its last axis. Bond k leads from place x of row r to place x + shift[k] of row near[k, r]."
     length: int  # of a row
     near: np.ndarray  # (K, R) int64; the last k leads to row R, the ghost
-    shift: np.ndarray  # (K,) -1, 0 or 1
+    shift: np.ndarray  # (K,) 0 or 1
     kind: np.ndarray  # (K,) 0: nearest neighbour, 1: diagonal, 3: ghost (2 would be squares)
     sign: np.ndarray  # (K,) of the coupling; 0 where there is none
 
@@ -101,13 +101,11 @@ def _inside(w, words, length):
 
 @_compiled
 def _beside(row, w, shift, length):
-    "Word w of a row as its neighbours see it: every spin `shift` places further along the ring."
+    "Word w of a row, every spin replaced by the one `shift` places further along the ring."
     one, last = np.uint64(1), np.uint64((length - 1) % 64)
-    if shift > 0:
-        return (row[w] >> one) | (row[w + 1] << np.uint64(63) if w + 1 < row.size else (row[0] & one) << last)
-    if shift < 0:
-        return (row[w] << one) | (row[w - 1] >> np.uint64(63) if w > 0 else (row[row.size - 1] >> last) & one)
-    return row[w]
+    if shift == 0:
+        return row[w]
+    return (row[w] >> one) | (row[w + 1] << np.uint64(63) if w + 1 < row.size else (row[0] & one) << last)
 
 # %% ../nbs/102_clusters.ipynb #102-027
 @_compiled
@@ -243,7 +241,7 @@ def _unite_rows(rows, k, work):
                 if shift == 0:
                     there = work.before[n, w] + np.int64(_count_bits(work.starts[n, w] & upto))
                 else:
-                    there = _run_of(work, n, (64 * w + np.int64(_first_bit(todo)) + shift + rows.length) % rows.length)
+                    there = _run_of(work, n, (64 * w + np.int64(_first_bit(todo)) + shift) % rows.length)
                 _unite(work.parent, here, there)
                 todo &= todo - one
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .models import Model, check_beta, check_count, check_model, check_number, check_shape
+from .models import Model, check_beta, check_column, check_count, check_number, check_shape, site_values
 
 # %% ../nbs/01_exact.ipynb #01-007
 MAX_ENUMERATED_SITES = 24
@@ -44,19 +44,7 @@ class ExactResult:
     lnZ: float  # logarithm of the partition sum, of the whole lattice
     averages: dict[str, float]  # observable -> average
 
-
-def _column(values, name: str, n: int) -> np.ndarray:
-    "What a Model or callable returned, as float64 (n,); anything else raises `ValueError`."
-    values = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
-    must = f"must be one finite real number for each of the {n} configurations"
-    if values.shape != (n,) or values.dtype.kind not in "iufb":
-        raise ValueError(f"{name} has shape {values.shape} and type {values.dtype}: {must}")
-    values = values.astype(np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name} contains {values[~np.isfinite(values)][0]}: {must}")
-    return values
-
-# %% ../nbs/01_exact.ipynb #01-012
+# %% ../nbs/01_exact.ipynb #01-011
 def _check_extra(observables) -> dict:
     "The further observables of a call: a dict of name -> callable, or None."
     extra = {} if observables is None else observables
@@ -72,9 +60,9 @@ def _measure(model: Model, x: np.ndarray, extra: dict) -> dict[str, np.ndarray]:
         if name in own:
             raise ValueError(f"observables={name!r}: the model has an observable of this name already")
     values = own | {name: f(x) for name, f in extra.items()}
-    return {name: _column(value, f"observables[{name!r}]", len(x)) for name, value in values.items()}
+    return {name: check_column(f"observables[{name!r}]", value, len(x)) for name, value in values.items()}
 
-# %% ../nbs/01_exact.ipynb #01-014
+# %% ../nbs/01_exact.ipynb #01-013
 def enumerate_states(
     model: Model,  # any Model over spins with at most 24 sites
     beta: float,  # inverse temperature, in 1/energy
@@ -82,12 +70,13 @@ def enumerate_states(
     chunk: int = 2**14,  # states per step; memory, not results, depends on it
 ) -> ExactResult:
     "ln Z and the exact average of every observable, by adding up all 2^N states."
-    check_model(model)
+    if site_values(model) != "spins":
+        raise ValueError(f"model={model!r}: real fields cannot be listed; must be a Model over spins")
     beta, extra = check_beta(beta), _check_extra(observables)
     top, total, sums = -math.inf, 0.0, {}
     for x in all_states(model.shape, chunk):
         with np.errstate(over="ignore"):
-            log_weight = -beta * _column(model.energy(x), "energy", len(x))
+            log_weight = -beta * check_column("energy", model.energy(x), len(x))
         new_top = max(top, check_number("-beta * energy", log_weight.max()))
         rescale, weight = math.exp(top - new_top), np.exp(log_weight - new_top)
         total = total * rescale + weight.sum()
@@ -96,7 +85,7 @@ def enumerate_states(
         top = new_top
     return ExactResult(top + math.log(total), {name: float(value / total) for name, value in sums.items()})
 
-# %% ../nbs/01_exact.ipynb #01-026
+# %% ../nbs/01_exact.ipynb #01-027
 def _distinct_rows(L: int) -> tuple[np.ndarray, np.ndarray]:
     "Numbers of the rows that differ by more than a turn, a mirror or a flip, and how many rows each stands for."
     rows = np.concatenate(list(all_states((L,))))
@@ -104,7 +93,7 @@ def _distinct_rows(L: int) -> tuple[np.ndarray, np.ndarray]:
     numbers = [(y > 0) @ (1 << np.arange(L)) for y in images]
     return np.unique(np.min(numbers, axis=0), return_counts=True)
 
-# %% ../nbs/01_exact.ipynb #01-029
+# %% ../nbs/01_exact.ipynb #01-030
 _NEVER = -1e300  # the logarithm of a weight that is zero; finite, so that differences stay defined
 
 
@@ -114,7 +103,7 @@ def _add_weights(a, mean_a, b, mean_b) -> tuple[np.ndarray, np.ndarray]:
     share = np.where(a > b, 1.0, small) / (1 + small)
     return np.maximum(a, b) + np.log1p(small), share * mean_a + (1 - share) * mean_b
 
-# %% ../nbs/01_exact.ipynb #01-032
+# %% ../nbs/01_exact.ipynb #01-033
 def _enter_row(log, mean, rows: np.ndarray, coupling: float) -> tuple[np.ndarray, np.ndarray]:
     "Multiply by D: count the row's up spins (second axis) and weigh its bonds with coupling = beta J."
     L, width = rows.shape[1], log.shape[1]
@@ -136,7 +125,7 @@ def _next_row(log, mean, L: int, coupling: float) -> tuple[np.ndarray, np.ndarra
         log, mean = (np.stack(pair, axis=1).reshape(log.shape) for pair in zip(to_down, to_up))
     return log, mean
 
-# %% ../nbs/01_exact.ipynb #01-036
+# %% ../nbs/01_exact.ipynb #01-037
 def _weights_by_magnetisation(L: int, coupling: float) -> tuple[np.ndarray, np.ndarray]:
     "ln W_n, and the mean bond sum, of all states with n = 0 ... N up spins, without field: two arrays (N+1,)."
     rows = np.concatenate(list(all_states((L,))))
@@ -150,7 +139,7 @@ def _weights_by_magnetisation(L: int, coupling: float) -> tuple[np.ndarray, np.n
             total, total_mean = _add_weights(total, total_mean, log_n, mean_n)
     return total, total_mean
 
-# %% ../nbs/01_exact.ipynb #01-038
+# %% ../nbs/01_exact.ipynb #01-039
 @dataclass(frozen=True)
 class TransferResult:
     "Exact averages of the L x L Ising model, and the distribution of its magnetisation."
@@ -178,7 +167,7 @@ def transfer_matrix(
     values = {"energy": -J * bonds / n_sites - h * m, "m": m, "abs_m": abs(m), "m2": m**2, "m4": m**4}
     return TransferResult(lnZ, {k: float(probability @ v) for k, v in values.items()}, m, probability)
 
-# %% ../nbs/01_exact.ipynb #01-047
+# %% ../nbs/01_exact.ipynb #01-048
 BETA_C = 0.5 * math.asinh(1.0)  # critical inverse temperature of the square lattice at J = 1: ln(1 + √2)/2
 
 
@@ -187,7 +176,7 @@ def _temperature(beta: float) -> tuple[float, float, float]:
     tail = math.exp(-4 * beta)
     return 2 * math.exp(-2 * beta) / (1 + tail), math.tanh(2 * beta), 2 * beta + math.log1p(tail) - math.log(2)
 
-# %% ../nbs/01_exact.ipynb #01-050
+# %% ../nbs/01_exact.ipynb #01-051
 def _modes(
     q: np.ndarray,  # wave numbers, not zero
     beta: float,  # inverse temperature
@@ -205,7 +194,7 @@ def _modes(
     v_rate = 4 * s * t * (5 * s * s - t * t) / (r * (a + r)) - v * (r_rate + rate - 2 * c - 4 * t)
     return np.array([np.log(2 * (a + r)), rate, 2 * (n_rate - n * r_rate) / r, u, v, v_rate])
 
-# %% ../nbs/01_exact.ipynb #01-053
+# %% ../nbs/01_exact.ipynb #01-054
 def _soft_mode(
     beta: float,  # inverse temperature
 ) -> tuple[np.ndarray, int]:  # (6, 1), and +1 or -1
@@ -219,7 +208,7 @@ def _soft_mode(
     column = [math.log(size), rate, -4 * side * s / (1 - side * s), u, 2 * side * (u + u_over_sinh), v_rate]
     return np.array(column)[:, None], side
 
-# %% ../nbs/01_exact.ipynb #01-056
+# %% ../nbs/01_exact.ipynb #01-057
 def _product(
     L: int,  # side of the lattice
     modes: np.ndarray,  # (6, L), from `_modes` and `_soft_mode`
@@ -236,7 +225,7 @@ def _product(
     exponent2 = L / 2 * curvature.sum() + (g2 - g1 * g1).sum()
     return exponent, exponent1, exponent2, f[0], f1[0], f2[0]
 
-# %% ../nbs/01_exact.ipynb #01-059
+# %% ../nbs/01_exact.ipynb #01-060
 @dataclass(frozen=True)
 class KaufmanResult:
     "Exact thermodynamics of the L x L Ising model at J = 1, h = 0."
@@ -263,7 +252,7 @@ def kaufman(
     variance = max(0.0, float(Z2 / Z - (Z1 / Z) ** 2))
     return KaufmanResult(float(lnZ), float(0.0 - (rate[0] + Z1 / Z) / L**2), beta * (beta * variance / L**2))
 
-# %% ../nbs/01_exact.ipynb #01-069
+# %% ../nbs/01_exact.ipynb #01-070
 def _wave_numbers(panels: int = 52, points: int = 24) -> tuple[np.ndarray, np.ndarray]:
     "Gauss-Legendre nodes in (0, π) on panels that halve towards 0, and weights for (1/π) ∫ dq."
     nodes, weights = np.polynomial.legendre.leggauss(points)
@@ -271,7 +260,7 @@ def _wave_numbers(panels: int = 52, points: int = 24) -> tuple[np.ndarray, np.nd
     half = np.diff(edges)[:, None] / 2
     return (edges[:-1, None] + half * (1 + nodes)).ravel(), (half * weights).ravel() / math.pi
 
-# %% ../nbs/01_exact.ipynb #01-071
+# %% ../nbs/01_exact.ipynb #01-072
 @dataclass(frozen=True)
 class OnsagerResult:
     "Exact thermodynamics of the infinite square lattice at J = 1, h = 0."

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .models import Phi4, check_beta, pair_sum
+from .models import Phi4, _shown, check_beta, pair_sum
 
 # %% ../nbs/011_exact_fields.ipynb #011-006
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class FieldResult:
 def _coefficients(model: Phi4, beta: float) -> tuple[float, float, float, float]:
     "The coefficients a, b, c, d of beta S; anything but a Phi4 and beta > 0 raises `ValueError`."
     if not isinstance(model, Phi4):
-        raise ValueError(f"model={model!r}: must be a Phi4 field")
+        raise ValueError(f"model={_shown(model)}: must be a Phi4 field")
     if check_beta(beta) == 0:
         raise ValueError(f"beta={beta}: a field runs away without its action; must be a finite number > 0")
     return tuple(beta * value for value in (model.hopping, model.quadratic, model.quartic, model.constant))
@@ -92,7 +92,7 @@ def _mean_abs(
         quiet = quiet + 1 if np.abs(values).max() < 1e-13 else 0
         if quiet == 2 or t[-1] > limit:
             return 2 / math.pi * (total + 1 / (width * (panel + 1)))
-    raise ValueError(f"the distribution of the magnetisation is too sharp (spread {spread:.3g}): must be a smaller lam")
+    return math.nan  # far too sharp
 
 # %% ../nbs/011_exact_fields.ipynb #011-019
 def _site_averages(a, b, c, n_sites: int, n: int) -> dict[str, float]:
@@ -116,13 +116,13 @@ def _refined(model: Phi4, beta: float, averages: Callable, sizes, tolerance: flo
     for n in sizes:
         seen = averages(a, b, c, n)
         if last is not None:
-            before, change = change, max(abs(seen[name] - last[name]) / max(1.0, abs(seen[name])) for name in seen)
+            before, change = change, np.max([abs(seen[name] - last[name]) / max(1.0, abs(seen[name])) for name in seen])
             left = change * math.sqrt(min(1.0, change / before)) if before < math.inf else change
         if left < tolerance:
             break
         last = seen
     else:
-        raise ValueError(f"lam={model.lam}: the weight is too sharp, the finest grid is good to {left:.0e} only; "
+        raise ValueError(f"lam={model.lam}: the weight is too sharp for the finest grid (resolution {left:.0e}); "
                          "must be a smaller lam, or a smaller lattice")
     lnZ = seen.pop("lnZ") - d * math.prod(model.shape)
     seen["energy"] = (seen["energy"] + d) / beta
@@ -146,7 +146,7 @@ def site_field(
 def _ring_operator(a, b, c, n: int) -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
     "Points x, ln Λ_0, the ratios Λ_n/Λ_0 that count, and their eigenvectors as columns."
     if c == 0 and b <= abs(a):
-        raise ValueError(f"lam=0: a ring needs 2|kappa| < 1 here; must be free_field")
+        raise ValueError("lam=0.0: on this ring the field is held by frustration alone; must be > 0, or use free_field")
     x, step = _equal_steps(b - abs(a), c, n)
     v = (b + c * x * x) * x * x
     log_T = a * np.outer(x, x) - (v[:, None] + v) / 2
@@ -195,7 +195,7 @@ def _ring_averages(a, b, c, length: int, n: int) -> dict[str, float]:
 def _as_ring(model: Phi4) -> tuple[Phi4, int, int]:
     "The number of sites around the ring, and how many bonds lie between two neighbours."
     if not isinstance(model, Phi4) or not (len(model.shape) == 1 or model.shape == (2, 2)):
-        raise ValueError(f"model={model!r}: must be a Phi4 on a ring (L,) or on the 2x2 torus")
+        raise ValueError(f"model={_shown(model)}: must be a Phi4 on a ring (L,) or on the 2x2 torus")
     return (4, 2) if model.shape == (2, 2) else (model.shape[0], 1)
 
 # %% ../nbs/011_exact_fields.ipynb #011-034
@@ -349,7 +349,7 @@ def layered_field(
 ) -> FieldResult:
     "ln Z and the averages of `FIELD_OBSERVABLES` without abs_m, layer by layer on Gauss grids, to 1e-8 or better."
     if not isinstance(model, Phi4) or math.prod(model.shape) > 4 * max(model.shape):
-        raise ValueError(f"model={model!r}: must be a Phi4 with at most 4 sites in a layer across its longest axis")
+        raise ValueError(f"model={_shown(model)}: must be a Phi4 with at most 4 sites in a layer across its longest axis")
     sites = math.prod(model.shape) // max(model.shape)
     sizes = [n for n in (4, 6, 8, 10, 12, 16, 20, 26, 32, 40, 64, 128) if n**sites <= 21_000]
     return _refined(model, beta, lambda a, b, c, n: _layer_averages(a, b, c, model.shape, n), sizes, 5e-9)

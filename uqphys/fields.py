@@ -269,11 +269,11 @@ def _of_hmc(notes):
     "What the energy errors of trajectories, (n, 1), say."
     with np.errstate(over="ignore"):
         weights = np.exp(-notes[:, 0])
-    return {"acceptance": np.minimum(1, weights).mean(), "exp_minus_dH": weights.mean()}
+    return {"acceptance": float(np.minimum(1, weights).mean()), "exp_minus_dH": float(weights.mean())}
 
 
 def _of_steps(notes):
-    return {"acceptance": notes[:, 0].mean()}
+    return {"acceptance": float(notes[:, 0].mean())}
 
 # %% ../nbs/103_fields.ipynb #103-041
 class _Chain:
@@ -511,7 +511,7 @@ def _sign_clusters(x, near, couplings, parent, turn, ties, width, rng, thin, out
 
 # %% ../nbs/103_fields.ipynb #103-066
 def _of_clusters(notes):
-    return {"acceptance": notes[:, 0].mean(), "cluster_size": notes[:, 1].mean()}
+    return {"acceptance": float(notes[:, 0].mean()), "cluster_size": float(notes[:, 1].mean())}
 
 
 def _local_movers(model, beta, starts, generators, width, clusters=False):

@@ -172,8 +172,8 @@ def _problem_of(data):
     "The problem, with priors read off the data."
     L, t, y, e = (data[c].to_numpy(dtype=float) for c in ("L", "T", "value", "error"))
     l = np.log(L) - np.log(L).mean()
-    centres = np.log([y.std() + abs(y.mean()), np.ptp(t) / 4, np.median(e) / 3])
-    return _Problem(l, t, y, e, centres, np.array([2.0, 1.0, 1.0]))
+    centres = np.log([y.std() + abs(y.mean()), np.ptp(t) / 4, np.median(e) / 10])
+    return _Problem(l, t, y, e, centres, np.array([2.0, 1.0, 1.5]))
 
 # %% ../nbs/112_scaling.ipynb #112-026
 def _starts(q, known):
