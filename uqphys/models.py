@@ -601,6 +601,11 @@ def _whole_changes(energy: _UserEnergy, x, sites, new) -> np.ndarray:
     return energy.of(after.reshape(-1, *x.shape[1:])).reshape(new.shape) - energy.of(x)[:, None]
 
 # %% ../nbs/00_models.ipynb #00-118
+def _told(error: Exception) -> str:
+    "What an error says, on one line and not too long."
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:90]
+
+
 def _try_energy(energy: _UserEnergy, x: np.ndarray) -> None:
     "Raise `ValueError` unless a user's function gives x (n, *shape) one energy each, and leaves x as it is."
     given, name = x.copy(), f"energy={_shown(energy.function)}"
@@ -608,7 +613,7 @@ def _try_energy(energy: _UserEnergy, x: np.ndarray) -> None:
         together, alone = energy.of(x), np.concatenate([energy.of(x[k:k + 1]) for k in range(len(x))])
     except Exception as error:
         raise ValueError(f"{name}: fails on configurations of shape {x.shape}; must give one finite number for each: "
-                         f"{type(error).__name__}: {error}") from error
+                         f"{_told(error)}") from error
     if (x != given).any():
         raise ValueError(f"{name}: changes the configurations it is given; must leave them alone")
     if np.abs(together - alone).max() > 1e-6 * np.abs(together).max():
@@ -623,7 +628,7 @@ def _try_range(energy: _UserEnergy, x, sites, new, reach: int, widths) -> None:
     try:
         found = _window_changes(energy, x, sites, new, widths)
     except Exception as error:
-        raise ValueError(f"interaction_range={reach}: the energy fails on a window of shape {widths}; {must}: {error}") from error
+        raise ValueError(f"interaction_range={reach}: the energy fails on a window of shape {widths}; {must}: {_told(error)}") from error
     rounding = 1e-9 * np.abs(wanted).max() + 1e-14 * np.abs(energy.of(x)).max()
     worst = np.unravel_index(np.abs(found - wanted).argmax(), wanted.shape)
     if abs(found - wanted)[worst] > rounding:
