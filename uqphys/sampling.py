@@ -405,6 +405,8 @@ def _check_model(model):
     lengths = shape if isinstance(shape, (tuple, list)) else ()
     if not 1 <= len(lengths) <= 4 or not all(isinstance(n, (int, np.integer)) and n >= 2 for n in lengths):
         raise ValueError(f"model={model!r}: it needs a shape of one to four lengths >= 2, not shape={shape!r}")
+    if math.prod(map(int, lengths)) >= 2**31:
+        raise ValueError(f"model={model!r}: it needs a shape of fewer than 2**31 sites")
     if not callable(getattr(model, "energy", None)):
         raise ValueError(f"model={model!r}: it needs a method energy(x)")
 
