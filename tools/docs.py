@@ -17,6 +17,7 @@ from urllib.parse import unquote
 ROOT = Path(__file__).resolve().parents[1]
 PROC, SITE, KATEX = ROOT / "_proc", ROOT / "_site", ROOT / "tools" / "katex"
 NUMBER = re.compile(r"(?<![\w./])\d+[a-z0-9]*_(\w+\.ipynb)")  # 00_models.ipynb -> models.ipynb
+METHOD = re.compile(r"(\w+\.html#\w+)\.\w+")  # a method is described under its class: phi4.from_mass -> phi4
 CDN = re.compile(r'https://cdn\.jsdelivr\.net/npm/katex@[^/"]+/dist/')
 
 
@@ -37,6 +38,7 @@ def pages():
         text = NUMBER.sub(r"\1", path.read_text(encoding="utf-8"))
         if path.suffix == ".ipynb":  # links: to our symbols within the site, to the project's files in its repository
             text = re.sub(r'^.*"output-file: .*\n', "", text.replace(own, "").replace("](../", source), flags=re.M)
+            text = METHOD.sub(r"\1", text)
         path.write_text(text, encoding="utf-8")
         path.rename(path.with_name(NUMBER.sub(r"\1", path.name)))
 
