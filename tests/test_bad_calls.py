@@ -33,7 +33,7 @@ EXEMPT = {
     "models.pattern_spins": "takes no argument",
     "sampling.one_thread": "takes no argument",
     "sampling.Method": "a plain record of functions",
-    "multispin.next_word": "a compiled kernel",
+    "sampling.next_word": "a compiled kernel",
     "analysis.Derived": "a formula with its gradient; linearised checks what goes in",
     "models.Model": "a protocol; check_model judges who follows it",
     "architectures.SiteSum": "base class without arguments; its methods are walked through LocalEnergyNet",
@@ -329,8 +329,8 @@ SAMPLING = [
 ]
 
 MULTISPIN = [
-    *rows_of("multispin.random_state", lambda t, v: multispin.random_state(v), "generator", ((None, "None"), (3, "3"), ("PCG64", "'PCG64'")), "needed"),
-    ("multispin.random_state", lambda t: multispin.random_state(np.random.default_rng(1), 0), "lanes", "0", WHOLE + "1"),
+    *rows_of("sampling.random_state", lambda t, v: sampling.random_state(v), "generator", ((None, "None"), (3, "3"), ("PCG64", "'PCG64'")), "needed"),
+    ("sampling.random_state", lambda t: sampling.random_state(np.random.default_rng(1), 0), "lanes", "0", WHOLE + "1"),
     *rows_of("multispin.binary_digits", lambda t, v: multispin.binary_digits(v), "p", ((1.5, r"1\.5"), (-0.1, r"-0\.1"), (math.nan, "nan"), ("1", "'1'"), (None, "None")), "between 0 and 1"),
     *rows_of("multispin.acceptance_digits", lambda t, v: multispin.acceptance_digits(v, 4), "exponent", BETAS, "must"),
     ("multispin.acceptance_digits", lambda t: multispin.acceptance_digits(0.4, 1), "neighbours", "1", WHOLE + "2"),

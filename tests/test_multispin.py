@@ -13,8 +13,8 @@ from scipy import stats
 from uqphys.analysis import estimates
 from uqphys.exact import BETA_C, all_states, enumerate_states, kaufman, transfer_matrix
 from uqphys.models import Ising, random_spins
-from uqphys.multispin import METHODS, _partners, acceptance_digits, pack, random_state
-from uqphys.sampling import sample
+from uqphys.multispin import METHODS, _partners, acceptance_digits, pack
+from uqphys.sampling import random_state, sample
 
 
 def mover(model, beta, spins, seed):

@@ -107,7 +107,7 @@ def test_tempering_around_any_method(around):
         if name in exact and name != "m":
             assert abs(found.value - exact[name]) < 4 * found.error, (name, str(found), exact[name])
     m = run.m.values
-    assert abs(m.mean()) < 5 * gamma_error(m).error + 1e-12 and run.attrs["round_trips"] > 5
+    assert abs(m.mean()) < 5 * gamma_error(m).error + 1e-12 and run.attrs["round_trips"] > draws / 50
 
 
 @pytest.mark.parametrize("around", ["hmc", "metropolis", "cluster-phi4", "batched"])
@@ -133,8 +133,10 @@ def scores(seed, exchange=True):
 
 
 def test_z_scores_of_all_temperatures():
-    z = np.concatenate([scores(seed) for seed in range(12)])
-    assert np.abs(z).max() < 5.5 and stats.kstest(z, stats.t(11).cdf).pvalue > 0.005 and abs(z.mean()) * np.sqrt(z.size) < 4
+    "Student's t with 11 degrees of freedom, as means of 12 chains must be: each bound is passed by luck 1 time in 5000."
+    z = np.concatenate([scores(seed) for seed in range(25)])
+    assert 2 * stats.t(11).sf(np.abs(z).max()) * z.size > 2e-4
+    assert stats.kstest(z, stats.t(11).cdf).pvalue > 2e-4 and abs(z.mean()) * np.sqrt(z.size) < 4
 
 
 def test_exchanges_leave_the_product_law():

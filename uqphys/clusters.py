@@ -14,8 +14,9 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 from .models import Ising, _shown, check_beta, check_count, check_seed, check_spins
-from .multispin import binary_digits, next_word, random_state
-from .sampling import Method, _compiled, interaction_tables, observables_from_sums, site_at
+from .multispin import binary_digits
+from .sampling import (Method, _compiled, interaction_tables, next_word, observables_from_sums, random_state,
+                             site_at)
 
 # %% ../nbs/102_clusters.ipynb #102-014
 @intrinsic

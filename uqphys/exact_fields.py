@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from .models import Phi4, _shown, check_beta, pair_sum
 
@@ -317,6 +318,7 @@ def _growth(weight, kernels) -> float:
     return float(size)
 
 
+@threadpool_limits.wrap(limits=1)  # small products of matrices: more threads only wait for each other
 def _layer_averages(a, b, c, shape: tuple[int, ...], n: int) -> dict[str, float]:
     "ln Z and averages (d = 0) of a lattice cut into layers across its longest axis, n points a site."
     axis = int(np.argmax(shape))

@@ -17,6 +17,7 @@ import xarray as xr
 from scipy import stats
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.optimize import curve_fit, minimize
+from threadpoolctl import threadpool_limits
 
 from .analysis import DERIVED, gamma_error, linearised, observable_series
 from .models import check_count, check_number
@@ -197,6 +198,7 @@ def _curvature(p, q, free, unit):
     return (np.array(H) + np.array(H).T) / 2
 
 # %% ../nbs/112_scaling.ipynb #112-027
+@threadpool_limits.wrap(limits=1)  # small matrices: more threads only wait for each other
 def _search(q, known, starts=6):
     "The lowest point (6,) and the covariance (6, 6) there, zero for what is known; ValueError if there is no such point."
     grid, free = _starts(q, known)
