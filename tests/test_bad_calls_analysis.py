@@ -1,8 +1,5 @@
 """Bad calls of analysis, reweighting and scaling, in the manner of test_bad_calls: (function, call, argument, value, accepted)."""
-import importlib
 import math
-import re
-import warnings
 from functools import cache
 from types import SimpleNamespace
 
@@ -10,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from common import assert_complete, assert_refused, row_name
 from uqphys import analysis, reweighting, scaling
 from uqphys.analysis import Estimate
 from uqphys.models import Ising
@@ -128,27 +126,11 @@ SCALING = [
 TABLE = ANALYSIS + REWEIGHTING + SCALING
 
 
-@pytest.mark.parametrize("row", range(len(TABLE)), ids=lambda k: f"{TABLE[k][0]}-{TABLE[k][2]}-{TABLE[k][3]}".replace("\\", ""))
+@pytest.mark.parametrize("row", range(len(TABLE)), ids=row_name(TABLE))
 def test_bad_call_is_refused(row):
-    _, call, argument, value, accepted = TABLE[row]
-    t, state = things(), np.random.get_state()[1].tobytes()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with pytest.raises(ValueError) as caught:
-            call(t)
-    message = str(caught.value)
-    assert "\n" not in message and 10 < len(message) < 300, message
-    assert re.search(rf"(?<![\w])({argument})(?![\w])", message), f"does not name the argument {argument}: {message}"
-    assert re.search(value, message), f"does not show {value}: {message}"
-    assert re.search(accepted, message), f"does not say what is accepted ({accepted}): {message}"
-    assert np.random.get_state()[1].tobytes() == state
+    _, call, *expected = TABLE[row]
+    assert_refused(call, things(), *expected)
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__.split(".")[-1])
-def test_every_public_callable_stands_in_the_table(module):
-    short, walked = module.__name__.split(".")[-1], {row[0] for row in TABLE}
-    public = {f"{short}.{name}" for name in module.__all__ if callable(getattr(module, name))}
-    assert public - walked - set(EXEMPT) == set()
-    for name in {row[0] for row in TABLE} | set(EXEMPT):
-        home, function = name.split(".")
-        assert function in importlib.import_module(f"uqphys.{home}").__all__, name
+def test_every_public_callable_stands_in_the_table():
+    assert_complete(MODULES, TABLE, EXEMPT)

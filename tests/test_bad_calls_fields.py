@@ -1,14 +1,12 @@
 """Bad calls of exact_fields, clusters and fields, in the manner of test_bad_calls: (function, call, argument, value, accepted)."""
-import importlib
 import math
-import re
-import warnings
 from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from common import assert_complete, assert_refused, row_name
 from uqphys import clusters, exact_fields, fields
 from uqphys.clusters import fk_clusters
 from uqphys.exact_fields import exact_field, free_field, free_propagator, layered_field, ring_field, ring_two_point, site_field
@@ -96,31 +94,11 @@ FIELDS = [
 TABLE = EXACT_FIELDS + CLUSTERS + FIELDS
 
 
-@pytest.mark.parametrize("row", range(len(TABLE)), ids=lambda k: f"{TABLE[k][0]}-{TABLE[k][2]}-{TABLE[k][3]}".replace("\\", ""))
+@pytest.mark.parametrize("row", range(len(TABLE)), ids=row_name(TABLE))
 def test_bad_call_is_refused(row):
-    _, call, argument, value, accepted = TABLE[row]
-    ready, state = things(), np.random.get_state()[1].tobytes()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a refusal comes before any arithmetic on bad numbers
-        with pytest.raises(ValueError) as caught:
-            call(SimpleNamespace(**vars(ready)))
-    message = str(caught.value)
-    assert "\n" not in message and 10 < len(message) < 300, message  # one statement
-    assert re.search(rf"(?<![\w])({argument})(?![\w])", message), f"does not name the argument {argument}: {message}"
-    assert re.search(value, message), f"does not show {value}: {message}"
-    assert re.search(accepted, message), f"does not say what is accepted ({accepted}): {message}"
-    assert np.random.get_state()[1].tobytes() == state
+    _, call, *expected = TABLE[row]
+    assert_refused(call, SimpleNamespace(**vars(things())), *expected)
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__.split(".")[-1])
-def test_every_public_callable_stands_in_the_table(module):
-    short, walked = module.__name__.split(".")[-1], {row[0] for row in TABLE}
-    public = {f"{short}.{name}" for name in module.__all__ if callable(getattr(module, name))}
-    assert public - walked - set(EXEMPT) == set()
-    assert not walked & set(EXEMPT), "a row makes the exemption needless"
-
-
-def test_table_and_exemptions_name_what_exists():
-    for name in {row[0] for row in TABLE} | set(EXEMPT):
-        module, function = name.split(".")
-        assert function in importlib.import_module(f"uqphys.{module}").__all__, name
+def test_every_public_callable_stands_in_the_table():
+    assert_complete(MODULES, TABLE, EXEMPT)

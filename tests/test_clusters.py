@@ -3,15 +3,13 @@
 The sharpest test comes first. From exactly distributed starts, one sweep must lead to exactly the same law; steps from
 independent starts are independent, so the chi-squared is honest, and its p-values over many repetitions are uniform.
 """
-import os
-import subprocess
-import sys
 from functools import cache
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from common import assert_threads_do_not_matter
 from uqphys.analysis import estimates, gamma_error
 from uqphys.clusters import METHODS, _SwendsenWang, _Wolff, fk_clusters
 from uqphys.exact import BETA_C, all_states, enumerate_states, kaufman, transfer_matrix
@@ -229,12 +227,7 @@ print(digest.hexdigest())
 
 
 def test_same_bits_with_any_number_of_threads():
-    bits = set()
-    for threads in ("1", "2"):
-        environment = os.environ | {"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
-        done = subprocess.run([sys.executable, "-c", THREADS], env=environment, capture_output=True, text=True, check=True)
-        bits.add(done.stdout.strip())
-    assert len(bits) == 1 and len(bits.pop()) == 64
+    assert_threads_do_not_matter(THREADS)
 
 
 @pytest.mark.parametrize("method", NAMES)

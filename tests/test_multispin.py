@@ -14,7 +14,7 @@ from uqphys.analysis import estimates
 from uqphys.exact import BETA_C, all_states, enumerate_states, kaufman, transfer_matrix
 from uqphys.models import Ising, random_spins
 from uqphys.multispin import METHODS, _partners, acceptance_digits, pack
-from uqphys.sampling import random_state, sample
+from uqphys.sampling import sample
 
 
 def mover(model, beta, spins, seed):

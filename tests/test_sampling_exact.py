@@ -3,15 +3,13 @@
 A Monte Carlo result z = (estimate - exact) / error must be a standard normal variable: mean 0 if the sampler is right, variance 1
 if the error is. Hundreds of independent runs (another seed each) are collected and their z tested for exactly that.
 """
-import os
-import subprocess
-import sys
 from functools import cache
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from common import assert_threads_do_not_matter
 from uqphys.analysis import DERIVED, estimates
 from uqphys.exact import BETA_C, enumerate_states, kaufman, transfer_matrix
 from uqphys.models import Ising
@@ -147,12 +145,7 @@ print(digest.hexdigest())
 
 
 def test_same_bits_with_any_number_of_threads():
-    bits = set()
-    for threads in ("1", "2"):
-        environment = os.environ | {"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
-        done = subprocess.run([sys.executable, "-c", THREADS], env=environment, capture_output=True, text=True, check=True)
-        bits.add(done.stdout.strip())
-    assert len(bits) == 1 and len(bits.pop()) == 64
+    assert_threads_do_not_matter(THREADS)
 
 
 @pytest.mark.parametrize("method", ("metropolis", "checkerboard", "heatbath", "local", "batched", "multispin", "wolff",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .models import Model, check_beta, check_column, check_count, check_number, check_shape, site_values
+from .models import Model, check_beta, check_column, check_count, check_model, check_number, check_shape, site_values
 
 # %% ../nbs/01_exact.ipynb #01-007
 MAX_ENUMERATED_SITES = 24
@@ -70,6 +70,7 @@ def enumerate_states(
     chunk: int = 2**14,  # states per step; memory, not results, depends on it
 ) -> ExactResult:
     "ln Z and the exact average of every observable, by adding up all 2^N states."
+    check_model(model)
     if site_values(model) != "spins":
         raise ValueError(f"model={model!r}: real fields cannot be listed; must be a Model over spins")
     beta, extra = check_beta(beta), _check_extra(observables)

@@ -241,10 +241,9 @@ def check_model(
 
 # %% ../nbs/00_models.ipynb #00-044
 def site_values(
-    model,  # a Model
+    model,  # a Model, or anything else that can be sampled
 ) -> str:
-    "What a site of the model holds: 'spins' (-1 and +1; the default) or 'real' (any finite number)."
-    check_model(model)
+    "What a site of the model holds: 'spins' (-1 and +1; if it does not say) or 'real' (any finite number)."
     values = getattr(model, "values", "spins")
     if values not in ("spins", "real"):
         raise ValueError(f"model.values={_shown(values)}: must be 'spins' or 'real'")

@@ -17,7 +17,7 @@ def binary_digits(
     p: float,  # a probability, 0 <= p <= 1
 ) -> list:  # 0 or 1, the first one worth 1/2; p = 1 has infinitely many ones: 64 are given
     "All binary digits of a double between 0 and 1 (at most 1074 of them)."
-    if not 0 <= check_number("p", p) <= 1:
+    if not 0 <= check_number("p", p, "a probability between 0 and 1 is needed") <= 1:
         raise ValueError(f"p={p!r}: a probability between 0 and 1 is needed")
     rest, digits = Fraction(float(p)), [1] * 64 * (float(p) == 1)
     while 0 < rest < 1:

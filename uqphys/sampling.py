@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROPOSE', 'METHODS', 'site_at', 'Tables', 'interaction_tables', 'acceptance_table', 'colour_sites', 'random_state',
-           'next_word', 'observables_from_sums', 'flip_table', 'Method', 'spin_or_real', 'find_method', 'choose_method',
+           'next_word', 'observables_from_sums', 'flip_table', 'Method', 'find_method', 'choose_method',
            'start_patterns', 'equilibration', 'sample', 'one_thread']
 
 # %% ../nbs/10_sampling.ipynb #10-002
@@ -26,7 +26,7 @@ import xarray as xr
 from tqdm import tqdm
 from . import __version__
 from .models import (Ising, Model, _shown, check_beta, check_count, check_seed, check_shape, pattern_index,
-                           spin_observables)
+                           site_values, spin_observables)
 
 # %% ../nbs/10_sampling.ipynb #10-005
 PROPOSE = 0.95  # the chance that a flip is tried at all; 1 would be wrong at high temperature, see "What can go wrong"
@@ -410,16 +410,6 @@ class Method(NamedTuple):
     settings: tuple = ()  # names of the settings that a user may give
     note: str = ""  # what one sweep is
 
-
-def spin_or_real(
-    model: Model,  # anything that can be sampled
-) -> str:
-    "What stands on the sites of a model: 'spins' (if it does not say otherwise) or 'real' numbers."
-    values = getattr(model, "values", "spins")
-    if values not in ("spins", "real"):
-        raise ValueError(f"model.values={values!r}: must be 'spins' or 'real'")
-    return values
-
 # %% ../nbs/10_sampling.ipynb #10-072
 def _needs_ising(model):
     return "" if type(model) is Ising else "it needs an Ising model"
@@ -463,14 +453,14 @@ def find_method(
     "The method of this name. Its module is imported if need be."
     if method not in METHODS[1:]:
         raise ValueError(f"method={method!r}: accepted are {', '.join(map(repr, METHODS[1:]))}")
-    real = spin_or_real(model) == "real"
+    real = site_values(model) == "real"
     home = "fields" if real and method in _HERE else _ABOVE.get(method)
     return _HERE[method] if home is None else importlib.import_module(f"uqphys.{home}").METHODS[method]
 
 # %% ../nbs/10_sampling.ipynb #10-076
 def _obstacle(model, method):
     "Why a method cannot treat a model; an empty string if it can."
-    real = spin_or_real(model) == "real"
+    real = site_values(model) == "real"
     if real and method not in _FIELDS:
         return f"it needs spins, not real numbers; accepted are {', '.join(map(repr, _FIELDS))}"
     if not real and method in ("hmc", "cluster-phi4"):
@@ -491,7 +481,7 @@ def _check_model(model):
 # %% ../nbs/10_sampling.ipynb #10-079
 def _auto(model):
     "(method, reason) for a model of which the user asks nothing."
-    if spin_or_real(model) == "real":
+    if site_values(model) == "real":
         if not _obstacle(model, "cluster-phi4"):
             return "cluster-phi4", "auto: clusters turn the signs of a φ⁴ field, local updates its size"
         if not _obstacle(model, "hmc"):
@@ -538,7 +528,7 @@ def _wave(shape, k):
 
 def _starts(model, generators):
     "Where chains begin: fields as white noise, spins in a pattern of lowest energy."
-    if spin_or_real(model) == "real":
+    if site_values(model) == "real":
         return np.stack([rng.standard_normal(model.shape) for rng in generators])
     patterns = start_patterns(model.shape)
     energies = np.concatenate([_energies(model, pattern[None]) for pattern in patterns])
