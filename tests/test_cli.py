@@ -191,7 +191,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
 
 
 def test_posterior_evidence_a_field_and_a_lattice_too_large_to_enumerate(tmp_path):
-    text = GOOD.replace("shape = [4, 4]", "shape = [6, 6]\nh = 0.1").replace("probes = 60", 'evidence = "posterior"\nobservables = ["m"]')
+    text = GOOD.replace("n = 40", "n = 400").replace("shape = [4, 4]", "shape = [6, 6]\nh = 0.1").replace("probes = 60", 'evidence = "posterior"\nobservables = ["m"]')
     code, shown, said = run_study(text, tmp_path)
     assert code == 0 and "exact" not in shown.split("observable", 1)[1].splitlines()[0], said
     row = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["observables"]["m"]

@@ -259,7 +259,8 @@ def _check_couplings(beta, **settings):
         raise ValueError(f"beta={beta!r}: real numbers on a lattice need an inverse temperature > 0")
     for name, value in settings.items():
         if name == "steps":
-            check_count(name, value)
+            if check_count(name, value) > 10**6:
+                raise ValueError(f"steps={value!r}: must be a whole number from 1 to 1000000")
         elif check_number(name, value, "must be a finite number > 0") <= 0:
             raise ValueError(f"{name}={value!r}: must be a finite number > 0")
     return {name: int(value) if name == "steps" else float(value) for name, value in settings.items()}

@@ -10,6 +10,7 @@ __all__ = ['PROPOSE', 'METHODS', 'site_at', 'Tables', 'interaction_tables', 'acc
 # %% ../nbs/10_sampling.ipynb #10-002
 import dataclasses
 import functools
+import hashlib
 import importlib
 import json
 import math
@@ -23,9 +24,10 @@ from typing import Callable, NamedTuple
 import numba
 import numpy as np
 import xarray as xr
+from scipy.special import expit
 from tqdm import tqdm
 from . import __version__
-from .models import (Ising, Model, _shown, check_beta, check_count, check_seed, check_shape, pattern_index,
+from .models import (Ising, Model, _shown, check_beta, check_count, check_flag, check_seed, check_shape, pattern_index,
                            site_values, spin_observables)
 
 # %% ../nbs/10_sampling.ipynb #10-005
@@ -38,7 +40,8 @@ def site_at(
 ) -> np.ndarray:  # (N,) the number of the site that lies one step away from site 0, 1, ... N-1
     "Where a step leads from every site of the periodic lattice; sites are numbered in C order."
     shape = check_shape(shape)
-    if np.shape(step) != (len(shape),):
+    whole = isinstance(step, (tuple, list, np.ndarray)) and all(isinstance(s, (int, np.integer)) for s in step)
+    if not whole or len(step) != len(shape) or any(isinstance(s, bool) for s in step):
         raise ValueError(f"step={step!r}: must hold one whole number for each of the {len(shape)} lattice axes")
     sites = np.arange(math.prod(shape)).reshape(shape)
     return np.roll(sites, [-s for s in step], axis=tuple(range(len(shape)))).ravel()
@@ -74,6 +77,8 @@ def interaction_tables(
 # %% ../nbs/10_sampling.ipynb #10-016
 def _change_table(model, tables):
     "What a flip costs, for every possible surrounding of a spin: (2, z+1, z2+1, p+1)."
+    if not isinstance(tables, Tables):
+        raise ValueError(f"tables={type(tables).__name__}: must be what interaction_tables() returns")
     sums = [np.arange(-t.shape[1], t.shape[1] + 1, 2.0) for t in tables]
     nearest, second, squares = np.meshgrid(*sums, indexing="ij")
     field = model.J * nearest + model.J2 * second + model.K * squares + model.h
@@ -87,7 +92,7 @@ def acceptance_table(
 ) -> np.ndarray:  # (2, z+1, z2+1, p+1) probabilities: [spin up?, ups among neighbours, ..., squares with product +1]
     "The probability to flip, for every possible surrounding of a spin."
     _check_ising(model)
-    check_beta(beta)
+    beta = check_beta(beta)
     return PROPOSE * np.exp(-beta * np.maximum(0.0, _change_table(model, tables)))
 
 # %% ../nbs/10_sampling.ipynb #10-019
@@ -284,13 +289,37 @@ def flip_table(
 ) -> np.ndarray:  # probabilities, indexed as in acceptance_table
     "The heat bath's probability to find the spin turned, for every possible surrounding of it."
     _check_ising(model)
-    return 1 / (1 + np.exp(check_beta(beta) * _change_table(model, tables)))
+    return expit(-check_beta(beta) * _change_table(model, tables))
 
 
 def _heatbath_movers(model, beta, starts, generators):
     return _table_movers(model, starts, generators, flip_table(model, beta, interaction_tables(model)))
 
-# %% ../nbs/10_sampling.ipynb #10-055
+# %% ../nbs/10_sampling.ipynb #10-056
+def _numpy(values):
+    "float64 NumPy array, also from a torch tensor."
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64)
+
+
+def _ask(model, question, x):
+    "model.energy or model.observables of int8 spins, in the library the model works with; a copy for those we do not know."
+    if not getattr(model, "uses_torch", False):
+        return getattr(model, question)(x if type(model) is Ising else x.copy())
+    import torch
+    with torch.no_grad():
+        return getattr(model, question)(torch.as_tensor(x, dtype=torch.float64))
+
+
+def _energies(model, x):
+    values = _numpy(_ask(model, "energy", x))
+    if values.shape != x.shape[: x.ndim - len(model.shape)]:
+        raise ValueError(f"model.energy: shape {values.shape} for spins {x.shape}; it must be one number per configuration")
+    if np.isnan(values).any() or (values == -np.inf).any():
+        bad = "nan" if np.isnan(values).any() else "-inf"
+        raise ValueError(f"model.energy: {bad}; the energy must be a number, or inf, for every configuration")
+    return values
+
+# %% ../nbs/10_sampling.ipynb #10-059
 def _changes(table):
     "(9, 512): what setting or clearing bit k changes in the energy of each pattern."
     numbers = np.arange(512)
@@ -311,41 +340,28 @@ def _local(spins, patterns, centres, changes, beta, propose, rng, thin, out):
                         patterns[centres[i, k]] ^= 1 << k
         out[draw] = spins
 
-# %% ../nbs/10_sampling.ipynb #10-058
+# %% ../nbs/10_sampling.ipynb #10-062
+def _check_patterns(model, table):
+    "The table and the energy must tell the same differences, on eight random configurations."
+    x = np.random.default_rng(0).choice(np.array([-1, 1], dtype=np.int8), size=(8, *model.shape))
+    energies, sums = _energies(model, x), table[pattern_index(x)].sum(axis=(1, 2))
+    off = np.abs((energies - energies[0]) - (sums - sums[0])).max()
+    if not off <= 1e-5 * max(1.0, np.abs(energies).max()):
+        raise ValueError(f"model.pattern_energies(): differs from model.energy by {off:.3g}; their differences must be the same")
+
+
 def _local_movers(model, beta, starts, generators):
     table = np.asarray(model.pattern_energies(), dtype=np.float64)
     if table.shape != (512,) or not np.isfinite(table).all():
         raise ValueError(f"model.pattern_energies(): shape {table.shape}; 512 finite numbers are needed")
+    _check_patterns(model, table)
     steps = list(product((-1, 0, 1), repeat=2))
     centres = np.stack([site_at(model.shape, (-dx, -dy)) for dx, dy in steps], axis=1).astype(np.int32)
     fixed = (centres, _changes(table), float(beta), PROPOSE)
     states = [(x.ravel().copy(), pattern_index(x).ravel().astype(np.int16)) for x in starts]
     return [_mover(_local, model.shape, rng, state, fixed) for state, rng in zip(states, generators)]
 
-# %% ../nbs/10_sampling.ipynb #10-062
-def _numpy(values):
-    "float64 NumPy array, also from a torch tensor."
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64)
-
-
-def _ask(model, question, x):
-    "model.energy or model.observables of int8 spins, in the library the model works with."
-    if not getattr(model, "uses_torch", False):
-        return getattr(model, question)(x)
-    import torch
-    with torch.no_grad():
-        return getattr(model, question)(torch.as_tensor(x, dtype=torch.float64))
-
-
-def _energies(model, x):
-    values = _numpy(_ask(model, "energy", x))
-    if values.shape != x.shape[: x.ndim - len(model.shape)]:
-        raise ValueError(f"model.energy: shape {values.shape} for spins {x.shape}; it must be one number per configuration")
-    if np.isnan(values).any():
-        raise ValueError("model.energy: nan; the energy must be a number for every configuration")
-    return values
-
-# %% ../nbs/10_sampling.ipynb #10-064
+# %% ../nbs/10_sampling.ipynb #10-066
 def _whole_movers(model, beta, starts, generators):
     shape, chains, n_sites = model.shape, len(starts), math.prod(model.shape)
     x = starts.reshape(chains, n_sites).copy()
@@ -355,7 +371,7 @@ def _whole_movers(model, beta, starts, generators):
         for site, uniform in enumerate(np.stack([rng.random(n_sites) for rng in generators], axis=1)):
             x[:, site] *= -1
             then = energies()
-            rejected = uniform >= PROPOSE * np.exp(-beta * np.maximum(0.0, then - now))
+            rejected = (uniform >= PROPOSE * np.exp(-beta * np.clip(then - now, 0.0, 1e300))) | (then == np.inf)
             x[rejected, site] *= -1
             now = np.where(rejected, now, then)
         return now
@@ -370,9 +386,10 @@ def _whole_movers(model, beta, starts, generators):
     move.state = (x,)
     return [move]
 
-# %% ../nbs/10_sampling.ipynb #10-067
+# %% ../nbs/10_sampling.ipynb #10-069
 def _spaced_colours(shape, reach):
     "Colours of the sites such that two sites of one colour are more than `reach` apart along some axis."
+    reach = min(reach, max(shape) // 2)  # a torus is not wider
     steps = [step for step in product(range(-reach, reach + 1), repeat=len(shape)) if any(step)]
     partners = np.stack([site_at(shape, step) for step in steps], axis=1) if steps else np.empty((math.prod(shape), 0), int)
     own = np.arange(len(partners))[:, None]  # on a short lattice a site may be its own partner
@@ -390,7 +407,8 @@ def _windowed_movers(model, beta, starts, generators):
                 at = (slice(None), *sites.T)
                 change = model.energy_changes(x, sites, -x[at])
                 uniform = np.stack([rng.random(len(sites)) for rng in generators])
-                x[at] *= np.where(uniform < PROPOSE * np.exp(-beta * np.maximum(0.0, change)), -1, 1).astype(np.int8)
+                allowed = change < np.inf  # also at beta = 0, where a forbidden flip would cost nothing
+                x[at] *= np.where(allowed & (uniform < PROPOSE * np.exp(-beta * np.clip(change, 0.0, 1e300))), -1, 1).astype(np.int8)
             out[:, draw] = x
         return out, None
     move.state = (x,)
@@ -401,7 +419,7 @@ def _batched_movers(model, beta, starts, generators):
     local = getattr(model, "interaction_range", None) is not None and hasattr(model, "energy_changes")
     return (_windowed_movers if local else _whole_movers)(model, beta, starts, generators)
 
-# %% ../nbs/10_sampling.ipynb #10-070
+# %% ../nbs/10_sampling.ipynb #10-072
 class Method(NamedTuple):
     "A way to sample: what `sample` must know of it."
     movers: Callable  # (model, beta, starts, generators, **settings) -> list of movers
@@ -410,7 +428,7 @@ class Method(NamedTuple):
     settings: tuple = ()  # names of the settings that a user may give
     note: str = ""  # what one sweep is
 
-# %% ../nbs/10_sampling.ipynb #10-072
+# %% ../nbs/10_sampling.ipynb #10-074
 def _needs_ising(model):
     return "" if type(model) is Ising else "it needs an Ising model"
 
@@ -428,11 +446,13 @@ def _needs_two_colours(model):
 def _needs_patterns(model):
     if not callable(getattr(model, "pattern_energies", None)):
         return "it needs a model with pattern_energies()"
+    if getattr(type(model), "pattern_energies", None) is Ising.pattern_energies and type(model).energy is not Ising.energy:
+        return "its pattern_energies() are those of Ising, but its energy is its own"
     if len(model.shape) != 2 or min(model.shape) < 3:
         return f"it needs a lattice of two dimensions with lengths >= 3, not shape={tuple(model.shape)}"
     return ""
 
-# %% ../nbs/10_sampling.ipynb #10-074
+# %% ../nbs/10_sampling.ipynb #10-076
 _HERE = {  # one sweep: every site is visited once
     "metropolis": Method(_metropolis_movers, _needs_ising),
     "checkerboard": Method(_metropolis_movers, _needs_two_colours),
@@ -457,7 +477,7 @@ def find_method(
     home = "fields" if real and method in _HERE else _ABOVE.get(method)
     return _HERE[method] if home is None else importlib.import_module(f"uqphys.{home}").METHODS[method]
 
-# %% ../nbs/10_sampling.ipynb #10-076
+# %% ../nbs/10_sampling.ipynb #10-078
 def _obstacle(model, method):
     "Why a method cannot treat a model; an empty string if it can."
     real = site_values(model) == "real"
@@ -478,7 +498,7 @@ def _check_model(model):
     if not callable(getattr(model, "energy", None)):
         raise ValueError(f"model={model!r}: it needs a method energy(x)")
 
-# %% ../nbs/10_sampling.ipynb #10-079
+# %% ../nbs/10_sampling.ipynb #10-081
 def _auto(model):
     "(method, reason) for a model of which the user asks nothing."
     if site_values(model) == "real":
@@ -496,7 +516,7 @@ def _auto(model):
         return "local", "auto: the model is a table of 3x3 pattern energies"
     return "batched", "auto: nothing is known of the model but its energy"
 
-# %% ../nbs/10_sampling.ipynb #10-081
+# %% ../nbs/10_sampling.ipynb #10-083
 def choose_method(
     model: Model,  # what is to be sampled
     method: str = "auto",  # one of METHODS
@@ -511,12 +531,13 @@ def choose_method(
         raise ValueError(f"method={method!r}: {problem} (the model: {type(model).__name__})")
     return method, "asked for"
 
-# %% ../nbs/10_sampling.ipynb #10-084
+# %% ../nbs/10_sampling.ipynb #10-086
 def start_patterns(
     shape: tuple,  # lengths of the lattice
 ) -> np.ndarray:  # (2 * 2**ndim, *shape) int8
     "Plane waves with all wave numbers 0 or pi, and their negatives: uniform, stripes, checkerboard."
-    waves = [_wave(check_shape(shape), k) for k in product((0, 1), repeat=len(shape))]
+    shape = check_shape(shape)
+    waves = [_wave(shape, k) for k in product((0, 1), repeat=len(shape))]
     return np.stack([*waves, *(-wave for wave in waves)])
 
 
@@ -537,7 +558,7 @@ def _starts(model, generators):
     best = patterns[energies <= lowest + 1e-9 * max(1.0, abs(lowest))]
     return np.stack([best[rng.integers(len(best))] for rng in generators])
 
-# %% ../nbs/10_sampling.ipynb #10-089
+# %% ../nbs/10_sampling.ipynb #10-091
 def equilibration(
     series: np.ndarray,  # (chains, n) values of one observable, n >= 10; chains that began alike
 ) -> int:  # how many values to drop
@@ -554,7 +575,7 @@ def equilibration(
     score = spread[: max(1, len(n) // 2)] / n[: max(1, len(n) // 2)] ** 2
     return 5 * int(np.argmin(score))
 
-# %% ../nbs/10_sampling.ipynb #10-091
+# %% ../nbs/10_sampling.ipynb #10-093
 def _memory(series):
     "Integrated autocorrelation time (Sokal's window) and standard error of the mean, of a (chains, n) array."
     n = series.shape[1]
@@ -576,16 +597,28 @@ def _drift(series):
     difference = abs(late.mean() - early.mean())
     return difference / error if error > 0 else (0.0 if difference == 0 else math.inf)
 
-# %% ../nbs/10_sampling.ipynb #10-094
+# %% ../nbs/10_sampling.ipynb #10-096
 _PILOT, _TUNING = 2**31, 2**31 + 1  # pilot chains hang on other branches of the seed's tree than chains do
 
 
-def _generators(seed, chains, *branch):
-    "One generator per chain: children of the seed, which do not depend on how many there are."
-    keys = [(*branch, chain) for chain in range(chains)]
-    return [np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key))) for key in keys]
+def _couplings(model):
+    "The numbers and texts among the fields of a model, as JSON."
+    names = [f.name for f in dataclasses.fields(model)] if dataclasses.is_dataclass(model) else []
+    return json.dumps({n: getattr(model, n) for n in names if isinstance(getattr(model, n), (int, float, str))})
 
-# %% ../nbs/10_sampling.ipynb #10-097
+
+def _root(seed, model, beta, method):
+    "What the generators of a run grow from: the seed, and a number that another law or method does not have."
+    text = f"{tuple(map(int, model.shape))} {_couplings(model)} {beta} {method}"
+    return [seed, int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")]
+
+
+def _generators(root, chains, *branch):
+    "One generator per chain: children of the root, which do not depend on how many there are."
+    keys = [(*branch, chain) for chain in range(chains)]
+    return [np.random.Generator(np.random.PCG64(np.random.SeedSequence(root, spawn_key=key))) for key in keys]
+
+# %% ../nbs/10_sampling.ipynb #10-099
 def _block(model, thin=1):
     "How many draws make a block: two million sites visited in each chain, or a single draw."
     return max(1, 2_000_000 // (math.prod(model.shape) * thin))
@@ -598,7 +631,7 @@ def _blocks(total, limit):
         yield min(size, total)
         total, size = total - size, min(limit, 2 * size)
 
-# %% ../nbs/10_sampling.ipynb #10-099
+# %% ../nbs/10_sampling.ipynb #10-101
 def _measure(model, x):
     "Observables of (chains, draws, *shape) spins; NaN is refused."
     if hasattr(model, "observables"):
@@ -610,7 +643,7 @@ def _measure(model, x):
         raise ValueError(f"model.observables: nan for {bad}; every observable must be a number")
     return values
 
-# %% ../nbs/10_sampling.ipynb #10-101
+# %% ../nbs/10_sampling.ipynb #10-103
 class _Run(NamedTuple):
     "Chains on their way: who moves them, on which threads, and the bar that shows it."
     model: Model
@@ -618,11 +651,17 @@ class _Run(NamedTuple):
     pool: ThreadPoolExecutor
     bar: tqdm
 
-    def skip(self, sweeps):
-        "Move on without looking."
+    def advance(self, sweeps):
+        "Move on without looking, in blocks."
         for block in _blocks(sweeps, _block(self.model)):
             list(self.pool.map(lambda move: move(1, block, False), self.movers))
             self.bar.update(block)
+
+    def skip(self, sweeps):
+        "Move on, and let all that is counted on the way count from there."
+        self.advance(sweeps)
+        for move in self.movers:
+            getattr(move, "forget", lambda: None)()
 
     def block(self, draws, thin, keep):
         "The next configurations (None if not to be kept) and their observables, all chains together."
@@ -639,7 +678,7 @@ class _Run(NamedTuple):
         said = [move.report() for move in self.movers if hasattr(move, "report")]
         return {name: float(np.mean([s[name] for s in said])) for name in (said[0] if said else ())}
 
-# %% ../nbs/10_sampling.ipynb #10-103
+# %% ../nbs/10_sampling.ipynb #10-105
 @contextmanager
 def _running(model, beta, method, settings, generators, bar):
     "Chains at their start, with threads to run them."
@@ -648,18 +687,31 @@ def _running(model, beta, method, settings, generators, bar):
         yield _Run(model, movers, pool, bar)
 
 
+def _room(x, draws):
+    "An empty array for so many draws like x, (chains, 1, *shape)."
+    try:
+        return np.empty((len(x), draws, *x.shape[2:]), dtype=x.dtype)
+    except MemoryError:
+        size = len(x) * draws * x[0, 0].nbytes / 1e9
+        raise ValueError(f"draws={draws}: configurations of {size:.0f} GB do not fit into memory; must be fewer, "
+                         "or keep='observables'") from None
+
+
 def _record(run, draws, thin, keep=False):
     "Observables of the next draws as (chains, draws) arrays, and the configurations if they are to be kept."
-    series, configs = [], []
+    series, configs, done, most = [], None, 0, _block(run.model)
     for size in _blocks(draws, _block(run.model, thin)):
-        x, values = run.block(size, thin, keep)
+        if thin > most:  # one draw is more than a block: size is 1
+            run.advance(thin - most)
+        x, values = run.block(size, min(thin, most), keep)
         series.append(values)
-        if keep:
-            configs.append(x)
-    joined = {name: np.concatenate([s[name] for s in series], axis=1) for name in series[0]}
-    return joined, np.concatenate(configs, axis=1) if keep else None
+        if keep:  # one array for all, so that memory holds the configurations once
+            configs = _room(x, draws) if configs is None else configs
+            configs[:, done : done + size] = x
+        done += size
+    return {name: np.concatenate([s[name] for s in series], axis=1) for name in series[0]}, configs
 
-# %% ../nbs/10_sampling.ipynb #10-106
+# %% ../nbs/10_sampling.ipynb #10-108
 class _Pilot(NamedTuple):
     "What a pilot has found."
     length: int  # sweeps
@@ -668,7 +720,7 @@ class _Pilot(NamedTuple):
     tau: float  # integrated autocorrelation time in sweeps, of the slowest observable
     slowest: str  # its name
 
-    settled = property(lambda self: self.drift <= 4 and self.length >= 40 * self.tau)
+    settled = property(lambda self: self.drift <= 4 and self.length >= 80 * self.tau)
     burn_in = property(lambda self: math.ceil(2 * self.transient + 10 * self.tau))
 
     def __str__(self):
@@ -685,7 +737,7 @@ def _judge(series):
     slowest = max(taus, key=taus.get)
     return _Pilot(length, transient, max(_drift(v) for v in named.values()), float(taus[slowest]), slowest)
 
-# %% ../nbs/10_sampling.ipynb #10-108
+# %% ../nbs/10_sampling.ipynb #10-110
 def _pilot(run, sweeps, most):
     "Run a pilot until it has settled at two lengths in a row, or is longer than `most` sweeps."
     series, _ = _record(run, sweeps, 1)
@@ -698,11 +750,11 @@ def _pilot(run, sweeps, most):
     return found
 
 
-def _burn_in(model, beta, method, settings, seed, run_length, bar):
+def _burn_in(model, beta, method, settings, root, run_length, bar):
     "Burn-in found by a pilot of four chains, and the finding in words; refuses a run shorter than 20 tau_int."
-    with _running(model, beta, method, settings, _generators(seed, 4, _PILOT), bar) as pilot:
+    with _running(model, beta, method, settings, _generators(root, 4, _PILOT), bar) as pilot:
         found = _pilot(pilot, max(200, run_length // 8), 8 * max(200, run_length))
-    if run_length < 20 * found.tau:
+    if run_length < 20 * found.tau and found.tau > 1:  # draws that are independent may be few
         raise ValueError(
             f"draws * thin={run_length}: shorter than 20 tau_int = {20 * found.tau:.0f} sweeps ({found}). Take more draws "
             f"or a larger thin, another method than {method!r}, or say with burn_in=... that you want it all the same")
@@ -710,9 +762,10 @@ def _burn_in(model, beta, method, settings, seed, run_length, bar):
         warnings.warn(f"burn_in='auto': {found}; not settled yet, set burn_in by hand", stacklevel=3)
     return found.burn_in, str(found)
 
-# %% ../nbs/10_sampling.ipynb #10-111
-def _check_run(model, beta, draws, chains, burn_in, thin, seed, keep, settings):
+# %% ../nbs/10_sampling.ipynb #10-113
+def _check_run(model, beta, draws, chains, burn_in, thin, seed, keep, settings, progress=True):
     _check_model(model)
+    check_flag("progress", progress)
     check_beta(beta)
     for name, value in (("draws", draws), ("chains", chains), ("thin", thin)):
         check_count(name, value)
@@ -726,8 +779,8 @@ def _check_run(model, beta, draws, chains, burn_in, thin, seed, keep, settings):
     if not (settings is None or isinstance(settings, dict)):
         raise ValueError(f"settings={settings!r}: must be None or a dict, name of the setting -> value")
 
-# %% ../nbs/10_sampling.ipynb #10-114
-def _tuned(model, beta, method, settings, seed):
+# %% ../nbs/10_sampling.ipynb #10-116
+def _tuned(model, beta, method, settings, root):
     "All settings of a method: those the user gave, and what tuning finds for the others."
     chosen, given = find_method(model, method), settings or {}
     if unknown := sorted(set(given) - set(chosen.settings), key=str):
@@ -735,10 +788,10 @@ def _tuned(model, beta, method, settings, seed):
         raise ValueError(f"settings={unknown[0]!r}: method {method!r} has no such setting; accepted are: {accepted}")
     if chosen.tune is None:
         return dict(given)
-    generators = _generators(seed, 4, _TUNING)
+    generators = _generators(root, 4, _TUNING)
     return chosen.tune(model, beta, _starts(model, generators), generators, **given)
 
-# %% ../nbs/10_sampling.ipynb #10-116
+# %% ../nbs/10_sampling.ipynb #10-118
 def _draw(law, generators, burn_in, draws, thin, keep, bar):
     "The series of a run, its configurations (or None), and what its movers report; law: model, beta, method, settings."
     bar.reset(total=draws * thin + burn_in)
@@ -747,22 +800,20 @@ def _draw(law, generators, burn_in, draws, thin, keep, bar):
         series, configs = _record(run, draws, thin, keep)
         return series, configs, run.report()
 
-# %% ../nbs/10_sampling.ipynb #10-118
+# %% ../nbs/10_sampling.ipynb #10-120
 def _warn_if_short(series, thin):
     "The run itself knows its memory better than the pilot did: say so, if it is shorter than 20 of it."
     taus = {name: _memory(series[name])[0] for name in ("energy", "abs_m", "phi2") if name in series}
     slowest, draws = max(taus, key=taus.get, default=None), next(iter(series.values())).shape[1]
-    if taus and draws < 20 * taus[slowest]:
+    if taus and 50 <= draws < 20 * taus[slowest]:  # fewer draws cannot tell
         warnings.warn(f"draws * thin={draws * thin}: shorter than 20 tau_int, which in the run itself is about "
                       f"{taus[slowest] * thin:.0f} sweeps ({slowest}); error bars from it will be too small", stacklevel=3)
 
 
 def _describe(model):
     "What attrs say of a model: its text, its couplings (the numbers among its fields) as JSON, its shape."
-    names = [f.name for f in dataclasses.fields(model)] if dataclasses.is_dataclass(model) else []
-    couplings = {n: getattr(model, n) for n in names if isinstance(getattr(model, n), (int, float, str))}
     shape = [int(n) for n in model.shape]
-    return {"model": repr(model), "couplings": json.dumps(couplings), "shape": shape, "uqphys_version": __version__}
+    return {"model": repr(model), "couplings": _couplings(model), "shape": shape, "uqphys_version": __version__}
 
 
 def _dataset(series, configs, attrs):
@@ -773,7 +824,7 @@ def _dataset(series, configs, attrs):
     chains, draws = next(iter(series.values())).shape
     return xr.Dataset(data, coords={"chain": np.arange(chains), "draw": np.arange(draws)}, attrs=attrs)
 
-# %% ../nbs/10_sampling.ipynb #10-120
+# %% ../nbs/10_sampling.ipynb #10-122
 def sample(
     model: Model,  # what has a shape and an energy; observables if it offers them
     beta: float = 1.0,  # inverse temperature, in 1/energy
@@ -784,24 +835,25 @@ def sample(
     thin: int = 1,  # sweeps from one draw to the next
     method: str = "auto",  # one of METHODS
     settings: dict | None = None,  # what the method may be told; what is not given is tuned
-    seed: int,  # same seed, same bits, with any number of threads
+    seed: int,  # same seed, same bits, with any number of threads; other laws and methods have other dice
     keep: str = "configs",  # "configs", or "observables" to keep no configurations
     progress: bool = True,  # show a progress bar when it takes longer than a second
 ) -> xr.Dataset:  # dims (chain, draw[, x, y, z, t]); attrs tell how it was made
     "Draw configurations with weight exp(-beta E). ValueError names any argument that cannot be used; so does a NaN energy."
-    _check_run(model, beta, draws, chains, burn_in, thin, seed, keep, settings)
+    _check_run(model, beta, draws, chains, burn_in, thin, seed, keep, settings, progress)
     method, reason = choose_method(model, method)
-    law = (model, beta, method, _tuned(model, beta, method, settings, seed))
+    root = _root(int(seed), model, float(beta), method)
+    law = (model, beta, method, _tuned(model, beta, method, settings, root))
     with tqdm(total=draws * thin, unit="sweep", disable=not progress, delay=1, leave=False) as bar:
-        wait, said = _burn_in(*law, seed, draws * thin, bar) if burn_in == "auto" else (int(burn_in), "asked for")
-        series, configs, made = _draw(law, _generators(seed, chains), wait, draws, thin, keep == "configs", bar)
+        wait, said = _burn_in(*law, root, draws * thin, bar) if burn_in == "auto" else (int(burn_in), "asked for")
+        series, configs, made = _draw(law, _generators(root, chains), wait, draws, thin, keep == "configs", bar)
     if burn_in == "auto":
         _warn_if_short(series, thin)
     made |= dict(beta=float(beta), method=method, method_reason=reason, settings=json.dumps(law[3]), seed=int(seed))
     made |= dict(burn_in=wait, burn_in_reason=said, thin=int(thin))
     return _dataset(series, configs, _describe(model) | made)
 
-# %% ../nbs/10_sampling.ipynb #10-133
+# %% ../nbs/10_sampling.ipynb #10-135
 @contextmanager
 def one_thread():
     "Within the block, NumPy's libraries, numba and torch (if it is loaded) use one thread; restored at the end."

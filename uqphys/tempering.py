@@ -15,7 +15,9 @@ import xarray as xr
 from scipy.special import erfcinv
 from tqdm import tqdm
 from .models import Model, check_beta, check_number
-from .sampling import Method, choose_method, find_method, _burn_in, _check_run, _describe, _generators, _measure, _record, _Run, _starts
+from .sampling import METHODS as ALL_METHODS
+from .sampling import (Method, choose_method, find_method, _burn_in, _check_run, _describe, _generators, _measure, _record,
+                             _root, _Run, _starts, _TUNING)
 
 # %% ../nbs/104_tempering.ipynb #104-008
 def _exchange(first, second):
@@ -28,8 +30,13 @@ class _Ladder:
     "One chain of parallel tempering: a mover for each temperature, hottest first."
     def __init__(self, model, betas, movers, rng):
         self.model, self.betas, self.movers, self.rng = model, np.array(betas), movers, rng
-        self.sweeps, self.tried, self.made = 0, np.zeros(len(betas) - 1), np.zeros(len(betas) - 1)
-        self.label, self.way, self.trips = np.arange(len(betas)), np.zeros(len(betas), dtype=int), 0
+        self.parity, self.label = 0, np.arange(len(betas))
+        self.forget()
+
+    def forget(self):
+        "Begin all counts anew."
+        self.sweeps, self.tried, self.made = 0, np.zeros(len(self.betas) - 1), np.zeros(len(self.betas) - 1)
+        self.way, self.trips = np.zeros(len(self.betas), dtype=int), 0
 
     def sweep(self, keep):
         "Every temperature one sweep further: configurations (those of `keep`) and observables; then exchanges."
@@ -39,14 +46,14 @@ class _Ladder:
         return {k: seen[k][0] for k in keep}, values
 
     def _swap(self, energy):
-        for k in range(self.sweeps % 2, len(self.betas) - 1, 2):
+        for k in range(self.parity, len(self.betas) - 1, 2):
             self.tried[k] += 1
             gain = (self.betas[k] - self.betas[k + 1]) * (energy[k] - energy[k + 1])
             if self.rng.random() < math.exp(min(0.0, gain)):
                 _exchange(self.movers[k], self.movers[k + 1])
                 self.label[[k, k + 1]] = self.label[[k + 1, k]]
                 self.made[k] += 1
-        self.sweeps += 1
+        self.sweeps, self.parity = self.sweeps + 1, 1 - self.parity
         self._count_trips()
 
 # %% ../nbs/104_tempering.ipynb #104-011
@@ -101,13 +108,16 @@ def _tune(model, beta, starts, generators, betas=None, around=None, hottest=None
     if betas is not None:
         betas = _check_ladder(betas, beta)
         return {"betas": betas, "around": around, "inner": [_inner_settings(model, b, around, starts, generators) for b in betas]}
-    if not 0 < check_number("acceptance", acceptance) < 1:
+    if not 0 < (acceptance := check_number("acceptance", acceptance)) < 1:
         raise ValueError(f"acceptance={acceptance!r}: must lie between 0 and 1")
     end, ladder, inner = _check_hottest(hottest, beta), [beta], []
     while True:
         inner.append(_inner_settings(model, ladder[-1], around, starts, generators))
-        if ladder[-1] <= end or len(ladder) == 100:
+        if ladder[-1] <= end:
             return {"betas": ladder[::-1], "around": around, "inner": inner[::-1]}
+        if len(ladder) == 100:
+            raise ValueError(f"hottest={end!r}: not reached with 100 temperatures, the last of which is {ladder[-1]:.4g}; must be "
+                             f"nearer to beta={beta!r}, or acceptance={acceptance!r} smaller")
         sigma = _spread(model, ladder[-1], around, inner[-1], starts, generators, 300)
         step = 2 * erfcinv(acceptance) / sigma if sigma > 0 else math.inf
         ladder.append(max(end, ladder[-1] - step))
@@ -115,11 +125,15 @@ def _tune(model, beta, starts, generators, betas=None, around=None, hottest=None
 # %% ../nbs/104_tempering.ipynb #104-017
 def _check_around(model, around):
     "The method between the exchanges; `auto` means single flips, or HMC where there are no spins to flip."
-    if around is None or around == "auto":
+    if around is None or (isinstance(around, str) and around == "auto"):
         around = next(m for m in ("metropolis", "local", "hmc", "batched") if _possible(model, m))
-    elif around in ("tempering", "multispin", "multispin-replicas"):
-        raise ValueError(f"around={around!r}: its chains cannot exchange configurations; accepted are the other methods")
-    return choose_method(model, around)[0]
+    accepted = [name for name in ALL_METHODS if name not in ("tempering", "multispin", "multispin-replicas")]
+    if not isinstance(around, str) or around not in accepted:
+        raise ValueError(f"around={around!r}: must be one of {', '.join(map(repr, accepted))}")
+    try:
+        return choose_method(model, around)[0]
+    except ValueError as error:
+        raise ValueError(str(error).replace("method=", "around=", 1)) from None
 
 
 def _possible(model, method):
@@ -131,7 +145,10 @@ def _possible(model, method):
 # %% ../nbs/104_tempering.ipynb #104-018
 def _check_ladder(betas, beta=None):
     "Rising inverse temperatures, at least two; `beta`, if given, is the last."
-    values = [check_beta(b) for b in betas] if isinstance(betas, (list, tuple, np.ndarray)) else []
+    try:
+        values = [check_beta(b) for b in betas] if isinstance(betas, (list, tuple, np.ndarray)) else []
+    except ValueError as error:
+        raise ValueError(f"betas={betas!r}: {error}") from None
     if len(values) < 2 or any(a >= b for a, b in zip(values, values[1:])):
         raise ValueError(f"betas={betas!r}: must be at least two inverse temperatures in rising order")
     if beta is not None and values[-1] != beta:
@@ -140,9 +157,11 @@ def _check_ladder(betas, beta=None):
 
 
 def _check_hottest(hottest, beta):
-    end = 0.5 * beta if hottest is None else check_beta(hottest)
-    if not (end < beta):
-        raise ValueError(f"hottest={hottest!r}: must be smaller than beta={beta!r}")
+    if beta == 0:
+        raise ValueError("beta=0.0: nothing is hotter; must be > 0 for a ladder of temperatures")
+    end = 0.5 * beta if hottest is None else check_number("hottest", hottest, f"must be smaller than beta={beta!r}, and >= 0")
+    if not 0 <= end < beta:
+        raise ValueError(f"hottest={hottest!r}: must be smaller than beta={beta!r}, and >= 0")
     return end
 
 # %% ../nbs/104_tempering.ipynb #104-021
@@ -166,7 +185,7 @@ def _as_mover(ladder, wanted):
         if len(wanted) == 1:
             x, values = x[:, 0] if keep else None, {name: v[:, 0] for name, v in values.items()}
         return x[None] if keep else None, {name: v[None] for name, v in values.items()}
-    move.report = ladder.report
+    move.report, move.forget = ladder.report, ladder.forget
     return move
 
 
@@ -197,13 +216,14 @@ def temper(
 ) -> xr.Dataset:  # dims (beta, chain, draw[, x, y, z, t])
     "Parallel tempering at all temperatures of a ladder. ValueError names any argument that cannot be used."
     betas = _check_ladder(betas)
-    _check_run(model, betas[-1], draws, chains, burn_in, thin, seed, keep, None)
-    pilots = _generators(seed, 4, 2**31 + 1)
+    _check_run(model, betas[-1], draws, chains, burn_in, thin, seed, keep, None, progress)
+    root = _root(int(seed), model, betas, "tempering")
+    pilots = _generators(root, 4, _TUNING)
     settings, wait, said = _tune(model, betas[-1], _starts(model, pilots), pilots, betas, around), burn_in, "asked for"
     with tqdm(total=draws * thin, unit="sweep", disable=not progress, delay=1, leave=False) as bar:
         if burn_in == "auto":
-            wait, said = _burn_in(model, betas[-1], "tempering", settings, seed, draws * thin, bar)
-        series, configs, made = _record_all(model, settings, _generators(seed, chains), int(wait), draws, thin, keep, bar)
+            wait, said = _burn_in(model, betas[-1], "tempering", settings, root, draws * thin, bar)
+        series, configs, made = _record_all(model, settings, _generators(root, chains), int(wait), draws, thin, keep, bar)
     made |= dict(method="tempering", settings=json.dumps(settings), burn_in=int(wait), burn_in_reason=said)
     return _all_temperatures(series, configs, betas, _describe(model) | made | dict(thin=int(thin), seed=int(seed)))
 
