@@ -152,6 +152,66 @@ def test_schwinger_dyson_and_the_derivative_of_lnZ(law, beta, tolerance):
         assert abs(-slope / law.n_sites - exact.averages["energy"]) < 1e-6
 
 
+def ring_on_a_plain_grid(law, beta, n=500):
+    "ln Z, averages without m from equal steps and positive sums alone: the trace of a power, by multiplication."
+    a, b, c = beta * law.hopping, beta * law.quadratic, beta * law.quartic
+    x, step = np.linspace(-1, 1, n, retstep=True)
+    outer = math.sqrt((max(0.0, abs(a) - b) + 2 * math.sqrt(c * 60)) / c)  # the pulled potential is >= 60 above its minimum
+    x, step = outer * x, outer * step
+    v = (b + c * x * x) * x * x
+    log_T = a * np.outer(x, x) - (v[:, None] + v) / 2
+    T, P, log_P = np.exp(log_T - log_T.max()), None, 0.0
+    for _ in range(law.n_sites - 1):
+        P = T if P is None else P @ T
+        log_P, P = log_P + math.log(P.max()), P / P.max()
+    joint = P.T * T  # of two neighbours
+    Z, site = joint.sum(), joint.sum(1) / joint.sum()
+    phi2, phi4 = site @ x**2, site @ x**4
+    action = -a * (joint * np.outer(x, x)).sum() / Z + b * phi2 + c * phi4
+    lnZ = math.log(Z) + log_P + law.n_sites * (log_T.max() + math.log(step) - beta * law.constant)
+    return lnZ, dict(energy=action / beta + law.constant, phi2=phi2, phi4=phi4)
+
+
+BROKEN = [(Phi4((L,), kappa, lam), beta) for L, kappa, lam in ((2, 1.0, 0.02), (3, 1.0, 0.02), (8, 1.0, 0.1), (6, -1.0, 0.05), (3, 2.0, 0.02),
+                                                               (3, 1.0, 100.0)) for beta in (1.0, 2.0, 4.0)]
+
+
+@pytest.mark.parametrize("law, beta", BROKEN + [(Phi4.from_mass((4,), -3.0, 0.1), 2.0), (Phi4((3,), -1.0, 0.1), 2.0)])
+def test_layers_reach_as_far_as_strong_hopping_carries_the_field(law, beta):
+    "Wells up to hundreds deep, where a lone site has no weight at all: a grid that ends too early changes no more when refined."
+    exact, (lnZ, averages) = layered_field(law, beta), ring_on_a_plain_grid(law, beta)
+    assert abs(exact.lnZ - lnZ) < 2e-8 * max(1, abs(lnZ))
+    for name, value in averages.items():
+        assert abs(exact.averages[name] - value) < 2e-8 * max(1, abs(value)), name
+    assert abs(schwinger_dyson(law, exact, beta)) * beta < 1e-7
+
+
+def test_rings_and_layers_agree_in_the_broken_phase():
+    for law, beta in ((Phi4((3,), 1.0, 0.02), 1.0), (Phi4((4,), -0.8, 0.1), 2.0), (Phi4((3,), -0.7, 0.1), 1.0), (Phi4((2, 2), 0.4, 0.1), 2.0)):
+        ring, layers = ring_field(law, beta), layered_field(law, beta)
+        assert abs(ring.lnZ - layers.lnZ) < 1e-8 * max(1, abs(ring.lnZ))
+        for name in MOMENTS:
+            assert abs(ring.averages[name] - layers.averages[name]) < 2e-8 * max(1, abs(ring.averages[name])), name
+
+
+@pytest.mark.parametrize("lam, beta", [(0.5, 1.0), (0.1, 1.0), (0.02, 1.0), (0.005, 1.0), (0.02, 2.0), (0.02, 4.0)])
+def test_the_broken_phase_in_two_dimensions(lam, beta):
+    law = Phi4((2, 3), 0.6, lam)
+    exact = exact_field(law, beta)
+    assert abs(schwinger_dyson(law, exact, beta)) * beta < 1e-7
+    a = exact.averages
+    well = (2 * law.hopping - law.quadratic) / (2 * lam)  # φ² of a uniform field at the bottom of its well
+    if beta * lam * well**2 > 20:  # deep: the field stands there, up to waves of order 1/β: φ⁴ = (φ²)², nearly, and m² = φ², nearly
+        assert abs(a["phi2"] / well - 1) < 0.1 and abs(a["phi4"] / a["phi2"] ** 2 - 1) < 0.1 and 0.9 < a["m2"] / a["phi2"] < 1
+
+
+def test_a_weight_that_is_too_sharp_is_refused_with_advice_that_helps():
+    for law, beta, way in ((Phi4((4, 4), 0.6, 0.02), 1.0, "larger lam"), (Phi4((4,), 0.3, 1e9), 1.0, "smaller lam"),
+                           (Phi4.from_mass((4, 4), -2.0, 1e-9), 1.0, "larger lam, a larger m2")):
+        with pytest.raises(ValueError, match=rf"^lam={law.lam}, (kappa|m2)=.*, beta={beta}: .*must be a {way}"):
+            exact_field(law, beta)
+
+
 def test_a_ring_is_found_in_the_free_propagator():
     law = Phi4((24,), 0.47, 0)
     assert np.allclose(ring_two_point(law, 0.9), np.fft.ifft(free_propagator(law, 0.9)).real, rtol=0, atol=1e-10)

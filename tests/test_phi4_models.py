@@ -1,6 +1,8 @@
 """The laws of models by other roads: sums written out, torch's gradients, dense matrices, bonds counted one by one."""
 import itertools
 import math
+import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -166,6 +168,66 @@ def test_a_field_of_ones_own(model):
     tensor = torch.tensor(x, requires_grad=True)
     (slope,) = torch.autograd.grad(own.energy(tensor).sum(), tensor)
     assert np.abs(slope.numpy() + model.force(x)).max() < 1e-12
+
+
+def stretched(kappa):
+    "A law made by a factory: each call makes a new function of the same name."
+    def law(x):
+        return ((x - kappa * np.roll(x, 1, 1)) ** 2).sum(axis=tuple(range(1, x.ndim)))
+    return law
+
+
+def in_torch(x):
+    return (x**4).flatten(1).sum(1) - (x * torch.roll(x, 1, 1)).flatten(1).sum(1)
+
+
+def test_a_law_is_known_by_its_name_and_its_energies():
+    "Not by an address: two builds print the same, another coefficient prints another, a copy prints the same."
+    one, twin, other = (CustomModel((4, 3), stretched(k), "real") for k in (0.3, 0.3, 0.3001))
+    assert repr(one) == repr(twin) != repr(other) and " at 0x" not in repr(one) and "stretched.<locals>.law" in repr(one)
+    assert one != twin and one == replace(one) and repr(replace(one)) == repr(one) and {one: 1}[replace(one)] == 1
+    assert repr(replace(one, shape=(3, 4))) != repr(one) and repr(CustomModel((4, 3), nearest)) != repr(CustomModel((4, 3), third))
+    model = CustomModel((4, 3), nearest, interaction_range=1)
+    assert pickle.loads(pickle.dumps(model)) == model and repr(pickle.loads(pickle.dumps(model))) == repr(model)
+    scaled = [CustomModel((4, 3), lambda x, f=f: f * nearest(x), "real") for f in (1.0, 1 + 1e-14, 1 + 1e-7)]  # rounding is no other law
+    assert repr(scaled[0]) == repr(scaled[1]) != repr(scaled[2])
+
+
+@pytest.mark.parametrize("uses_torch", [False, True])
+def test_observables_leave_the_configurations_alone(uses_torch):
+    "Those that change them are refused; and one that only does so later is shown a copy."
+    late = []
+    def zeroes(x):
+        answer = x.reshape(len(x), -1).sum(1)
+        if late:
+            x *= 0
+        return {"total": answer}
+
+    energy = in_torch if uses_torch else lambda x: (x**2).sum((1, 2))
+    model = CustomModel((4, 4), energy, "real", observables=zeroes, uses_torch=uses_torch)
+    x = random_fields((4, 4), 3, 1)
+    late.append(True)
+    for given in (x.copy(), torch.tensor(x)):
+        assert np.allclose(model.observables(given)["total"], x.sum((1, 2))) and np.array_equal(np.asarray(given), x)
+    with pytest.raises(ValueError, match="observables=.*changes the configurations"):
+        CustomModel((4, 4), energy, "real", observables=zeroes, uses_torch=uses_torch)
+
+
+def test_a_gradient_that_lacks_a_term_is_refused():
+    @torch.no_grad()
+    def silent(x):
+        return in_torch(x)
+
+    half = lambda x: in_torch(x) + 0.2 * (x * x.detach()).flatten(1).sum(1)
+    for energy in (silent, half, lambda x: in_torch(x.detach()), lambda x: torch.from_numpy(x.detach().numpy() ** 2).flatten(1).sum(1)):
+        with pytest.raises(ValueError, match="^energy=.*uses_torch=False"):
+            CustomModel((5, 4), energy, "real", uses_torch=True)
+        CustomModel((5, 4), energy, uses_torch=True)  # spins need none
+    rough = [lambda x: abs(x).flatten(1).sum(1), lambda x: 1e3 * torch.cos(3 * x).flatten(1).sum(1), lambda x: in_torch(x.float()),
+             lambda x: torch.relu(x @ torch.ones(4, 2, dtype=x.dtype)).flatten(1).sum(1) ** 2, lambda x: 0 * in_torch(x) + 7]
+    with torch.no_grad():  # whatever the caller's state is
+        for energy in (in_torch, *rough):
+            CustomModel((5, 4), energy, "real", uses_torch=True)
 
 
 # ---- spins in three dimensions

@@ -62,22 +62,24 @@ def free_field(
 _DEPTH = 50.0  # a weight exp(-50) below the largest one does not count
 
 
-def _reach(b: float, c: float) -> tuple[float, float]:
-    "Where b x² + c x⁴ is less than 50 above its minimum: from the inner to the outer |x|."
+def _reach(b: float, c: float, pull: float = 0.0) -> tuple[float, float]:
+    "Where b x² + c x⁴, or the same less up to pull x², is below its minimum plus 50: from the inner to the outer |x|."
+    if pull:
+        return _reach(b, c)[0], _reach(b - pull, c)[1]
     if b >= 0:
         return 0.0, math.sqrt(2 * _DEPTH / (b + math.sqrt(b * b + 4 * c * _DEPTH)))
     wide = 2 * math.sqrt(c * _DEPTH)
     return math.sqrt(max(0.0, (-b - wide) / (2 * c))), math.sqrt((-b + wide) / (2 * c))
 
 
-def _equal_steps(b: float, c: float, n: int) -> tuple[np.ndarray, float]:
+def _equal_steps(b: float, c: float, n: int, pull: float = 0.0) -> tuple[np.ndarray, float]:
     "An even number n of points in equal steps over both signs of that range, and the step."
-    inner, outer = _reach(b, c)
+    inner, outer = _reach(b, c, pull)
     step = (outer - inner) / (n // 2)
     half = inner + step * (np.arange(n // 2) + 0.5)
     return np.concatenate([-half[::-1], half]), step
 
-# %% ../nbs/011_exact_fields.ipynb #011-017
+# %% ../nbs/011_exact_fields.ipynb #011-019
 def _mean_abs(
     chi: Callable,  # t (k,) -> ⟨cos tM⟩ (k,)
     spread: float,  # standard deviation of M
@@ -95,7 +97,7 @@ def _mean_abs(
             return 2 / math.pi * (total + 1 / (width * (panel + 1)))
     return math.nan  # too sharp
 
-# %% ../nbs/011_exact_fields.ipynb #011-019
+# %% ../nbs/011_exact_fields.ipynb #011-021
 def _site_averages(a, b, c, n_sites: int, n: int) -> dict[str, float]:
     "ln Z and averages of lone sites (a = 0, d = 0) from n points."
     x, step = _equal_steps(b, c, n)
@@ -109,27 +111,52 @@ def _site_averages(a, b, c, n_sites: int, n: int) -> dict[str, float]:
     return {"lnZ": n_sites * (math.log(step * z) + log_weight.max()), "energy": b * phi2 + c * phi4, "m": 0.0,
             "abs_m": abs_m, "m2": phi2 / n_sites, "m4": m4, "phi2": phi2, "phi4": phi4}
 
-# %% ../nbs/011_exact_fields.ipynb #011-021
+# %% ../nbs/011_exact_fields.ipynb #011-023
+_HOPELESS = 1e8  # wells so deep are refused at once
+
+
+def _depth(a: float, b: float, c: float, ndim: int) -> float:
+    "How deep the wells of (b - ndim |a|) x² + c x⁴ are: the potential of a site that is pulled with full strength."
+    return max(0.0, ndim * abs(a) - b) ** 2 / (4 * c) if c else 0.0
+
+
+def _too_sharp(model: Phi4, beta: float, why: str) -> ValueError:
+    "The error for a weight that no grid resolves, with the changes that make its wells shallower."
+    D, mass = model.ndim, model.m2 is not None
+    shallower = "larger" if (model.m2 < 0 if mass else 2 * model.lam < 2 * D * abs(model.kappa) - 1) else "smaller"
+    name, value, way = ("m2", model.m2, "larger m2") if mass else ("kappa", model.kappa, "smaller |kappa|")
+    return ValueError(f"lam={model.lam}, {name}={value}, beta={beta}: the weight is too sharp for the finest grid ({why}); "
+                      f"must be a {shallower} lam, a {way}, a smaller beta, or a smaller lattice")
+
+# %% ../nbs/011_exact_fields.ipynb #011-026
+def _identity_error(b: float, c: float, seen: dict[str, float]) -> float:
+    "By how much averages (d = 0, energies times beta) violate Schwinger and Dyson; less where large terms cost digits."
+    terms = abs(b) * seen["phi2"] + c * seen["phi4"]
+    return abs(seen["energy"] + c * seen["phi4"] - 0.5) / (1 + (terms / 1000) ** 2)
+
+# %% ../nbs/011_exact_fields.ipynb #011-028
 def _refined(model: Phi4, beta: float, averages: Callable, sizes, tolerance: float) -> FieldResult:
-    "averages(a, b, c, n) on finer and finer grids, until no more than the tolerance is left to change; d is added."
+    "averages(a, b, c, n) on finer and finer grids, until no more than the tolerance is left to change, and the identity holds."
     a, b, c, d = _coefficients(model, beta)
-    last, change, left = None, math.inf, math.inf
-    for n in sizes:
-        seen = averages(a, b, c, n)
+    last, change, left, wrong = None, math.inf, math.inf, math.inf
+    for n in sizes if _depth(a, b, c, model.ndim) < _HOPELESS else ():
+        if n == sizes[-1] and min(1.0, left) ** (2 * n / coarse) > tolerance:
+            break  # the finest grid costs the most: not even with twice as many digits a point as so far would it do
+        seen, coarse = averages(a, b, c, n), n
         if last is not None:
             before, change = change, np.max([abs(seen[name] - last[name]) / max(1.0, abs(seen[name])) for name in seen])
             left = change * math.sqrt(min(1.0, change / before)) if before < math.inf else change
-        if left < tolerance or math.isnan(sum(seen.values())):
+        wrong = _identity_error(b, c, seen)
+        if left < tolerance and wrong < 1e-8 or math.isnan(sum(seen.values())):
             break
         last = seen
-    if not left < tolerance:
-        raise ValueError(f"lam={model.lam}: the weight is too sharp for the finest grid (resolution {left:.0e}); "
-                         "must be a smaller lam, or a smaller lattice")
+    if not (left < tolerance and wrong < 1e-8):
+        raise _too_sharp(model, beta, f"resolution {left:.0e}, Schwinger-Dyson off by {wrong:.0e}")
     lnZ = seen.pop("lnZ") - d * math.prod(model.shape)
     seen["energy"] = (seen["energy"] + d) / beta
     return FieldResult(float(lnZ), {name: float(value) for name, value in seen.items()}, float(left))
 
-# %% ../nbs/011_exact_fields.ipynb #011-022
+# %% ../nbs/011_exact_fields.ipynb #011-030
 _SIZES = (32, 64, 128, 256, 512, 1024)  # points of one-dimensional grids
 
 
@@ -143,21 +170,22 @@ def site_field(
     n_sites = math.prod(model.shape)
     return _refined(model, beta, lambda a, b, c, n: _site_averages(a, b, c, n_sites, n), _SIZES, 1e-12)
 
-# %% ../nbs/011_exact_fields.ipynb #011-025
+# %% ../nbs/011_exact_fields.ipynb #011-033
 def _ring_operator(a, b, c, n: int) -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
     "Points x, ln Λ_0, the ratios Λ_n/Λ_0 that count, and their eigenvectors as columns."
     if c == 0 and b <= abs(a):
         raise ValueError("lam=0.0: on this ring the field is held by frustration alone; must be > 0, or use free_field")
-    x, step = _equal_steps(b - abs(a), c, n)
+    x, step = _equal_steps(b, c, n, -a) if a < 0 else _equal_steps(b - a, c, n)
     v = (b + c * x * x) * x * x
     log_T = a * np.outer(x, x) - (v[:, None] + v) / 2
     values, vectors = np.linalg.eigh(step * np.exp(log_T - log_T.max()))
     order = np.argsort(-np.abs(values))
-    ratios = values[order] / values[order[0]]
+    top = abs(values[order[0]])
+    ratios = values[order] / top
     keep = np.abs(ratios) > 1e-14
-    return x, log_T.max() + math.log(values[order[0]]), ratios[keep], vectors[:, order[keep]]
+    return x, log_T.max() + math.log(top), ratios[keep], vectors[:, order[keep]]
 
-# %% ../nbs/011_exact_fields.ipynb #011-028
+# %% ../nbs/011_exact_fields.ipynb #011-036
 def _series_product(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     "Product of two power series of matrices, (5, m, m), up to the fourth power."
     return np.array([sum(p[j] @ q[k - j] for j in range(k + 1)) for k in range(5)])
@@ -172,13 +200,13 @@ def _series_power(p: np.ndarray, exponent: int) -> np.ndarray:
         p, exponent = _series_product(p, p), exponent >> 1
     return result
 
-# %% ../nbs/011_exact_fields.ipynb #011-030
+# %% ../nbs/011_exact_fields.ipynb #011-038
 def _ring_averages(a, b, c, length: int, n: int) -> dict[str, float]:
     "ln Z and averages of a ring (d = 0) from n points."
     x, log_top, r, modes = _ring_operator(a, b, c, n)
     power = lambda f: np.swapaxes(modes.T @ (f[..., :, None] * modes), -1, -2)  # the operator f(x) in the eigenbasis
     weight = r**length
-    Z = weight.sum()
+    Z = weight.sum() if weight.sum() > 1e-4 else math.nan  # frustrated: all digits cancel
     phi2, phi4 = (np.diag(power(x**k)) @ weight / Z for k in (2, 4))
     next_to = (r[:, None] * r ** (length - 1) * power(x) ** 2).sum() / Z
     series = _series_power(np.array([power(x**k) / math.factorial(k) for k in range(5)]) * r, length)
@@ -192,14 +220,14 @@ def _ring_averages(a, b, c, length: int, n: int) -> dict[str, float]:
     return {"lnZ": length * log_top + math.log(Z), "energy": -a * next_to + b * phi2 + c * phi4, "m": 0.0,
             "abs_m": abs_m, "m2": m2, "m4": m4, "phi2": phi2, "phi4": phi4}
 
-# %% ../nbs/011_exact_fields.ipynb #011-032
+# %% ../nbs/011_exact_fields.ipynb #011-040
 def _as_ring(model: Phi4) -> tuple[Phi4, int, int]:
     "The number of sites around the ring, and how many bonds lie between two neighbours."
     if not isinstance(model, Phi4) or not (len(model.shape) == 1 or model.shape == (2, 2)):
         raise ValueError(f"model={_shown(model)}: must be a Phi4 on a ring (L,) or on the 2x2 torus")
     return (4, 2) if model.shape == (2, 2) else (model.shape[0], 1)
 
-# %% ../nbs/011_exact_fields.ipynb #011-034
+# %% ../nbs/011_exact_fields.ipynb #011-042
 def ring_field(
     model: Phi4,  # of shape (L,) or (2, 2)
     beta: float = 1.0,  # inverse temperature, in 1/action
@@ -217,21 +245,23 @@ def ring_two_point(
     length, bonds = _as_ring(model)
     a, b, c, _ = _coefficients(model, beta)
     last = None
-    for n in _SIZES:
+    for n in _SIZES if _depth(a, b, c, model.ndim) < _HOPELESS else ():
         x, _, r, modes = _ring_operator(bonds * a, b, c, n)
         X2, weight = (modes.T @ (x[:, None] * modes)) ** 2, r**length
+        if weight.sum() < 1e-4:  # frustrated: all digits cancel
+            break
         G = np.array([r**s @ X2 @ r ** (length - s) for s in range(length)]) / weight.sum()
         G[0] = (x**2 @ modes**2) @ weight / weight.sum()  # at r = 0 also the modes that were left out take part
         if last is not None and np.abs(G - last).max() < 1e-11 * G[0]:
             return G
         last = G
-    raise ValueError(f"lam={model.lam}: the weight is too sharp for a grid of {n} points; must be a smaller lam")
+    raise _too_sharp(model, beta, f"{_SIZES[-1]} points")
 
-# %% ../nbs/011_exact_fields.ipynb #011-041
-def _gauss_rule(b: float, c: float, n: int) -> tuple[np.ndarray, np.ndarray]:
-    "Gauss points for the weight exp(-b x² - c x⁴), and the logarithms of their weights; (n,) each."
-    x, step = _equal_steps(b, c, 4000)
-    log_weight = -(b + c * x * x) * x * x
+# %% ../nbs/011_exact_fields.ipynb #011-049
+def _gauss_rule(b: float, c: float, n: int, pull: float = 0.0, share: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    "Gauss points for the weight exp(-(b - share pull) x² - c x⁴), and the logarithms of their weights; (n,) each."
+    x, step = _equal_steps(b, c, 4000, pull)  # where there is weight at any share of the pull, from 0 to 1
+    log_weight = -(b - share * pull + c * x * x) * x * x
     basis = [np.exp((log_weight - log_weight.max()) / 2)]
     norm, off_diagonal = np.linalg.norm(basis[0]), []
     basis[0] /= norm
@@ -248,7 +278,7 @@ def _gauss_rule(b: float, c: float, n: int) -> tuple[np.ndarray, np.ndarray]:
     log_total = math.log(norm * norm * step) + log_weight.max()
     return points, log_total - np.log(np.square(p[1:]).sum(0))
 
-# %% ../nbs/011_exact_fields.ipynb #011-044
+# %% ../nbs/011_exact_fields.ipynb #011-052
 @dataclass(frozen=True)
 class _Layers:
     "All states of a layer on a Gauss grid."
@@ -258,18 +288,30 @@ class _Layers:
     log_weight: np.ndarray  # (n^W,): ln D
     bonds: np.ndarray  # (n^W,): sum of φφ' inside the layer
 
-# %% ../nbs/011_exact_fields.ipynb #011-045
+# %% ../nbs/011_exact_fields.ipynb #011-053
+def _share(a, b, c, ndim: int) -> float:
+    "Which part of the neighbours' pull |a| ndim φ² is given to the rule: a half, and all of it where the wells are deep."
+    return min(1.0, max(0.5, 0.4 + _depth(a, b, c, ndim) / 40))
+
+
 def _layer_states(a, b, c, shape: tuple[int, ...], ndim: int, n: int) -> _Layers:
-    "The layers of a lattice with ndim axes; half of the neighbours' pull |a| ndim φ² is given to the rule."
-    sites, pull = math.prod(shape), abs(a) * ndim / 2
-    points, log_w = _gauss_rule(b - pull, c, n)
+    "The layers of a lattice with ndim axes; of each bond a φφ' to the next layer, |a| (φ² + φ'²) / 2 is left to the step."
+    if c == 0 and b <= ndim * abs(a):
+        raise ValueError("lam=0.0: on this lattice the field is held by frustration alone; must be > 0, or use free_field")
+    sites, pull, share = math.prod(shape), abs(a) * ndim, _share(a, b, c, ndim)
+    points, log_w = _gauss_rule(b, c, n, pull, share)
     index = np.indices((n,) * sites).reshape(sites, -1).T
     fields = points[index].reshape(-1, *shape)
     bonds = pair_sum(fields, len(shape)) if ndim > 1 else np.zeros(len(fields))
-    own = (log_w - pull * points**2)[index].sum(1)
+    own = (log_w + (abs(a) - share * pull) * points**2)[index].sum(1)
     return _Layers(shape, points, fields, own + a * bonds, bonds)
 
-# %% ../nbs/011_exact_fields.ipynb #011-046
+
+def _step_kernel(a, points: np.ndarray) -> np.ndarray:
+    "What one bond between two layers weighs, at most 1: exp(a φφ' - |a| (φ² + φ'²) / 2), shape (n, n)."
+    return np.exp(a * np.outer(points, points) - abs(a) / 2 * np.add.outer(points**2, points**2))
+
+# %% ../nbs/011_exact_fields.ipynb #011-054
 def _distinct_layers(shape: tuple[int, ...], n: int) -> tuple[np.ndarray, np.ndarray]:
     "Numbers of the layers that differ by more than a shift, a mirror or a flip, and how many each stands for."
     index = np.indices((n,) * math.prod(shape)).reshape(math.prod(shape), -1).T.reshape(-1, *shape)
@@ -279,7 +321,7 @@ def _distinct_layers(shape: tuple[int, ...], n: int) -> tuple[np.ndarray, np.nda
     place = n ** np.arange(math.prod(shape))[::-1]
     return np.unique(np.min([y.reshape(len(y), -1) @ place for y in images], axis=0), return_counts=True)
 
-# %% ../nbs/011_exact_fields.ipynb #011-049
+# %% ../nbs/011_exact_fields.ipynb #011-059
 def _next_layer(u: np.ndarray, kernels: list) -> np.ndarray:
     "Multiply u (..., n^W) by V: one kernel (n, n) for each site of the layer."
     shape, n = u.shape, len(kernels[0])
@@ -294,7 +336,7 @@ def _enter_layer(u: np.ndarray, weight: np.ndarray, m: np.ndarray) -> np.ndarray
     factors = [weight * m**k / math.factorial(k) for k in range(5)]
     return np.array([sum(u[j] * factors[k - j] for j in range(min(k + 1, len(u)))) for k in range(5)])
 
-# %% ../nbs/011_exact_fields.ipynb #011-050
+# %% ../nbs/011_exact_fields.ipynb #011-060
 def _walk(layers: _Layers, kernel, weight, start, length: int) -> tuple[np.ndarray, np.ndarray]:
     "For each start: its element of (DV)^length as a series (5, k), and with φφ' between the last two layers (k,)."
     m, sites = layers.fields.reshape(len(weight), -1).sum(1), math.prod(layers.shape)
@@ -307,7 +349,7 @@ def _walk(layers: _Layers, kernel, weight, start, length: int) -> tuple[np.ndarr
     ends = sum(_next_layer(u[0], [bond if k == site else kernel for k in range(sites)]) for site in range(sites))
     return _enter_layer(_next_layer(u, kernels)[own], weight[start], m[start]), ends[own[1:]] * weight[start]
 
-# %% ../nbs/011_exact_fields.ipynb #011-052
+# %% ../nbs/011_exact_fields.ipynb #011-062
 def _growth(weight, kernels) -> float:
     "The largest eigenvalue of D^½ V D^½, by its power: what each step is divided by, so that nothing overflows."
     root = np.sqrt(weight)
@@ -324,7 +366,7 @@ def _layer_averages(a, b, c, shape: tuple[int, ...], n: int) -> dict[str, float]
     axis = int(np.argmax(shape))
     length, inside = shape[axis], shape[:axis] + shape[axis + 1:] or (1,)
     layers = _layer_states(a, b, c, inside, len(shape), n)
-    kernel, top = np.exp(a * np.outer(layers.points, layers.points)), layers.log_weight.max()
+    kernel, top = _step_kernel(a, layers.points), layers.log_weight.max()
     weight = np.exp(layers.log_weight - top)
     growth, (starts, copies) = _growth(weight, [kernel] * math.prod(inside)), _distinct_layers(inside, n)
     chunk = max(1, 2**17 // len(weight))
@@ -332,7 +374,7 @@ def _layer_averages(a, b, c, shape: tuple[int, ...], n: int) -> dict[str, float]
     series, ends = (np.concatenate(part, axis=-1) * copies for part in zip(*parts))
     return _from_layers(a, b, c, layers, starts, series, ends, length, top + math.log(growth))
 
-# %% ../nbs/011_exact_fields.ipynb #011-053
+# %% ../nbs/011_exact_fields.ipynb #011-063
 def _from_layers(a, b, c, layers, starts, series, ends, length, growth) -> dict[str, float]:
     "ln Z and averages from the distribution of a layer."
     sites, Z = math.prod(layers.shape), series[0].sum()
@@ -344,7 +386,7 @@ def _from_layers(a, b, c, layers, starts, series, ends, length, growth) -> dict[
     return {"lnZ": math.log(Z) + length * growth, "energy": -a * bonds + b * phi2 + c * phi4, "m": 0.0,
             "m2": m2, "m4": m4, "phi2": phi2, "phi4": phi4}
 
-# %% ../nbs/011_exact_fields.ipynb #011-054
+# %% ../nbs/011_exact_fields.ipynb #011-064
 def layered_field(
     model: Phi4,  # any dimension; at most 4 sites beside the longest axis
     beta: float = 1.0,  # inverse temperature, in 1/action
@@ -356,7 +398,7 @@ def layered_field(
     sizes = [n for n in (4, 6, 8, 10, 12, 16, 20, 26, 32, 40, 64, 128) if n**sites <= 21_000]
     return _refined(model, beta, lambda a, b, c, n: _layer_averages(a, b, c, model.shape, n), sizes, 5e-9)
 
-# %% ../nbs/011_exact_fields.ipynb #011-060
+# %% ../nbs/011_exact_fields.ipynb #011-070
 def exact_field(
     model: Phi4,  # free, without hopping, a ring, or with at most 4 sites in a layer across the longest axis
     beta: float = 1.0,  # inverse temperature, in 1/action

@@ -10,6 +10,8 @@ __all__ = ['OBSERVABLES', 'FIELD_OBSERVABLES', 'check_number', 'check_beta', 'ch
            'Phi4', 'CustomModel']
 
 # %% ../nbs/00_models.ipynb #00-002
+import hashlib
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,9 +58,10 @@ def check_count(
     value,  # what the caller gave
     minimum: int = 1,  # the smallest accepted value
 ) -> int:
-    "`value` as an int >= `minimum` (NumPy integers too); anything else raises `ValueError`."
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < minimum:
-        raise ValueError(f"{name}={_shown(value)}: must be a whole number >= {minimum}")
+    "`value` as an int >= `minimum` and below 2**63 (NumPy integers too); anything else raises `ValueError`."
+    if not isinstance(value, Integral) or isinstance(value, bool) or not minimum <= value < 2**63:
+        whole = isinstance(value, Integral) and value >= minimum
+        raise ValueError(f"{name}={_shown(value)}: must be a whole number >= {minimum}{' and < 2**63' if whole else ''}")
     return int(value)
 
 
@@ -117,9 +120,9 @@ def _is_tensor(x) -> bool:
 
 
 def _is_numeric(x) -> bool:
-    "Does x hold whole or floating-point numbers (no bool, complex, text, objects)?"
+    "Does x hold whole or floating-point numbers (no bool, complex, text, objects), none of them masked?"
     if isinstance(x, np.ndarray):
-        return x.dtype.kind in "iuf"
+        return x.dtype.kind in "iuf" and not isinstance(x, np.ma.MaskedArray)
     return any(kind in str(x.dtype) for kind in ("int", "float"))
 
 # %% ../nbs/00_models.ipynb #00-025
@@ -152,8 +155,12 @@ def random_spins(
 
 # %% ../nbs/00_models.ipynb #00-030
 def _check_axes(x, ndim):
-    "Raise `ValueError` unless x has the lattice axes."
-    if len(np.shape(x)) < ndim:
+    "Raise `ValueError` unless x is an array or tensor with the lattice axes."
+    if not isinstance(ndim, Integral) or isinstance(ndim, bool) or ndim < 1:
+        raise ValueError(f"ndim={_shown(ndim)}: must be a whole number >= 1")
+    if not (isinstance(x, np.ndarray) or _is_tensor(x)):
+        raise ValueError(f"x={_shown(x)}: must be a NumPy array or torch tensor")
+    if len(x.shape) < ndim:
         raise ValueError(f"x of shape {tuple(np.shape(x))}: must have at least {ndim} axes, one for each dimension")
 
 
@@ -179,6 +186,7 @@ def pair_sum(
     ndim: int,  # number of lattice axes
 ):
     "Sum of s_i s_j over nearest neighbours, each bond once; shape (...), no unit."
+    _check_axes(x, ndim)
     return sum(site_sum(x * _shift(x, a), ndim) for a in range(-ndim, 0))
 
 # %% ../nbs/00_models.ipynb #00-036
@@ -192,6 +200,7 @@ def diagonal_sum(
     ndim: int,  # number of lattice axes
 ):
     "Sum of s_i s_j over both diagonals of every elementary square; shape (...), no unit."
+    _check_axes(x, ndim)
     return sum(site_sum(x * _shift(x, a, b) + _shift(x, a) * _shift(x, b), ndim) for a, b in _planes(ndim))
 
 
@@ -200,6 +209,7 @@ def plaquette_sum(
     ndim: int,  # number of lattice axes
 ):
     "Sum of s_i s_j s_k s_l over every elementary square; shape (...), no unit."
+    _check_axes(x, ndim)
     return sum(site_sum(x * _shift(x, a) * _shift(x, b) * _shift(x, a, b), ndim) for a, b in _planes(ndim))
 
 # %% ../nbs/00_models.ipynb #00-039
@@ -212,8 +222,9 @@ def spin_observables(
     ndim: int,  # number of lattice axes
 ) -> dict:  # name -> (...), float64
     "Energy per site and the moments of the intensive magnetisation, named as in `OBSERVABLES`."
-    if len(x.shape) < ndim or tuple(energy.shape) != tuple(x.shape)[:len(x.shape) - ndim]:
-        raise ValueError(f"energy.shape={tuple(energy.shape)}: must be the shape of x={tuple(x.shape)} "
+    _check_axes(x, ndim)
+    if tuple(np.shape(energy)) != tuple(x.shape)[:len(x.shape) - ndim]:
+        raise ValueError(f"energy.shape={tuple(np.shape(energy))}: must be the shape of x={tuple(x.shape)} "
                          f"without its last {ndim} axes")
     n_sites = math.prod(x.shape[len(x.shape) - ndim:])
     m = site_sum(x, ndim) / n_sites
@@ -355,16 +366,16 @@ def check_field(
     shape: tuple[int, ...],  # the lattice
     name: str = "x",  # how to call the argument in the message
 ) -> None:
-    "Raise `ValueError` unless `x` is an array or tensor of shape (..., *shape) holding finite real numbers."
+    "Raise `ValueError` unless `x` is an array or tensor of shape (..., *shape) holding finite real numbers below 1e75."
     if not (isinstance(x, np.ndarray) or _is_tensor(x)) or not _is_numeric(x):
         kind = getattr(x, "dtype", type(x).__name__)
         raise ValueError(f"{name}={_shown(x)} ({kind}): must be a numeric NumPy array or torch tensor of real numbers")
     if tuple(x.shape)[-len(shape):] != tuple(shape):
         wanted = ", ".join(map(str, ("...", *shape)))
         raise ValueError(f"{name}.shape={tuple(x.shape)}: must be ({wanted})")
-    wrong = ~(abs(x) < math.inf)
+    wrong = ~(abs(x) < np.float64(1e75))  # the fourth power of a larger one overflows
     if wrong.any():
-        raise ValueError(f"{name} contains {x[wrong].reshape(-1)[0].item()!r}: every value must be a finite number")
+        raise ValueError(f"{name} contains {x[wrong].reshape(-1)[0].item()!r}: every value must be a finite number, below 1e75 in size")
 
 
 def random_fields(
@@ -409,6 +420,7 @@ def field_observables(
     ndim: int,  # number of lattice axes
 ) -> dict:  # name -> (...), float64
     "Action per site, moments of the magnetisation, site averages of φ² and φ⁴, named as in `FIELD_OBSERVABLES`."
+    _check_axes(x, ndim)
     x = _as_double(x)
     seen = spin_observables(x, energy, ndim)
     n_sites, square = math.prod(x.shape[len(x.shape) - ndim:]), x * x
@@ -546,15 +558,27 @@ class _UserEnergy:
         return _take_back("energy", self.function(_hand_over(x, self.uses_torch)), x)
 
 # %% ../nbs/00_models.ipynb #00-112
+_TAKEN = ("energy", "config", "chain", "draw", "beta", "x", "y", "z", "t")  # names that an ensemble uses itself
+
+
+def _check_names(names) -> None:
+    "Raise `ValueError` unless the names of a user's observables can stand beside an ensemble's own."
+    for name in names:
+        if not isinstance(name, str) or not name or "|" in name or name in _TAKEN:
+            raise ValueError(f"observables returned the name {_shown(name)}: must be a non-empty text without '|', "
+                             f"and none of {', '.join(_TAKEN)}")
+
+
 def _own_observables(function: Callable, x, uses_torch: bool) -> dict:
-    "What a user's observables say of x (n, *shape): a dict of name -> (n,) float64."
-    own = function(_hand_over(x, uses_torch))
-    if not isinstance(own, dict) or not all(isinstance(name, str) for name in own) or "energy" in own:
-        raise ValueError(f"observables returned {_shown(own)}: must be a dict of name -> one number for each "
-                         "configuration, without 'energy'")
+    "What a user's observables say of x (n, *shape): a dict of name -> (n,) float64; they are shown a copy."
+    given = _hand_over(x, uses_torch)
+    own = function(given.clone() if uses_torch else given.copy())
+    if not isinstance(own, dict):
+        raise ValueError(f"observables returned {_shown(own)}: must be a dict of name -> one number for each configuration")
+    _check_names(own)
     return {name: _take_back(f"observables[{name!r}]", value, x) for name, value in own.items()}
 
-
+# %% ../nbs/00_models.ipynb #00-114
 @dataclass(frozen=True)
 class _UserObservables:
     "The usual observables of x (..., *shape), and those that a user's function adds or puts in their place."
@@ -570,7 +594,7 @@ class _UserObservables:
         own = _own_observables(self.function, x.reshape(-1, *shape), self.energy.uses_torch)
         return seen | {name: value.reshape(energy.shape) for name, value in own.items()}
 
-# %% ../nbs/00_models.ipynb #00-115
+# %% ../nbs/00_models.ipynb #00-117
 def _windows(
     x: np.ndarray,  # (n, *shape)
     sites: np.ndarray,  # (k, ndim)
@@ -599,7 +623,7 @@ def _whole_changes(energy: _UserEnergy, x, sites, new) -> np.ndarray:
     after[(slice(None), np.arange(len(sites)), *sites.T)] = new
     return energy.of(after.reshape(-1, *x.shape[1:])).reshape(new.shape) - energy.of(x)[:, None]
 
-# %% ../nbs/00_models.ipynb #00-118
+# %% ../nbs/00_models.ipynb #00-120
 def _told(error: Exception) -> str:
     "What an error says, on one line and not too long."
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:90]
@@ -619,7 +643,7 @@ def _try_energy(energy: _UserEnergy, x: np.ndarray) -> None:
         raise ValueError(f"{name}: gives {together[0]:.10g} to a configuration in a batch, {alone[0]:.10g} to the same "
                          "alone; must look at each configuration by itself")
 
-# %% ../nbs/00_models.ipynb #00-119
+# %% ../nbs/00_models.ipynb #00-121
 def _try_range(energy: _UserEnergy, x, sites, new, reach: int, widths) -> None:
     "Raise `ValueError` unless single changes cost the same in a window as in the whole lattice."
     wanted = np.concatenate([_whole_changes(energy, x, sites[k:k + 1], new[:, k:k + 1]) for k in range(len(sites))], 1)
@@ -634,18 +658,66 @@ def _try_range(energy: _UserEnergy, x, sites, new, reach: int, widths) -> None:
         raise ValueError(f"interaction_range={reach}: changing one site costs {wanted[worst]:.10g}, but in a window of "
                          f"shape {widths} {found[worst]:.10g}; {must}")
 
-# %% ../nbs/00_models.ipynb #00-121
-def _try_model(model) -> None:
-    "Try a user's energy, range and observables on two random configurations."
+# %% ../nbs/00_models.ipynb #00-124
+def _try_observables(function: Callable, x: np.ndarray, uses_torch: bool) -> None:
+    "Raise `ValueError` if a user's observables fail on x (n, *shape), or change it."
+    given, name = _hand_over(x.copy(), uses_torch), f"observables={_shown(function)}"
+    try:
+        function(given)
+    except Exception as error:
+        raise ValueError(f"{name}: fails on configurations of shape {x.shape}; must return a dict of name -> one number for each: "
+                         f"{_told(error)}") from error
+    if (np.asarray(given) != x).any():
+        raise ValueError(f"{name}: changes the configurations it is given; must leave them alone")
+
+
+def _try_gradient(energy: _UserEnergy, x: np.ndarray, along: np.ndarray) -> None:
+    "Raise `ValueError` unless the gradient that torch finds at x (n, *shape) is the slope of the energy."
+    import torch
+
+    must = "must be written in torch from end to end, or uses_torch=False"
+    at = torch.tensor(x, requires_grad=True)
+    try:
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(energy.of(at).sum(), at)
+    except Exception as error:
+        raise ValueError(f"energy={_shown(energy.function)}: has no gradient; {must}: {_told(error)}") from error
+    slope, size = float((gradient.numpy() * along).sum()), float(gradient.norm()) * np.linalg.norm(along)
+    found = [(energy.of(x + h * along).sum() - energy.of(x - h * along).sum()) / (2 * h) for h in (1e-6, 1e-4, 1e-2)]
+    if not any(abs(slope - f) <= 1e-3 * (abs(slope) + abs(f)) + 1e-6 * size for f in found):
+        raise ValueError(f"energy={_shown(energy.function)}: torch finds the slope {slope:.6g}, differences give {found[0]:.6g}; {must}")
+
+# %% ../nbs/00_models.ipynb #00-127
+def _name_of(function) -> str:
+    "The qualified name of a function, without its address."
+    return getattr(function, "__qualname__", None) or type(function).__qualname__
+
+
+def _fingerprint(energies: np.ndarray) -> str:
+    "Twelve characters that stand for these energies, rounded to ten digits of the largest."
+    scale = 10.0 ** math.ceil(math.log10(max(np.abs(energies).max(), 1e-300)))
+    digits = np.round(energies / scale * 1e10).astype(np.int64)
+    return hashlib.sha256(f"{scale:.0e} {digits.tolist()}".encode()).hexdigest()[:12]
+
+# %% ../nbs/00_models.ipynb #00-129
+def _try_model(model) -> str:
+    "Try a user's energy, range and observables on random configurations, and take the fingerprint of the law."
     rng, energy = np.random.default_rng(0), model.energy
     draw = lambda size: rng.standard_normal(size) if model.values == "real" else 2.0 * rng.integers(0, 2, size) - 1
     x, sites = draw((2, *model.shape)), np.stack([rng.integers(0, length, 6) for length in model.shape], axis=1)
+    ends = np.array(list(itertools.product(*({0, length - 1} for length in model.shape))))  # where a torus may be cut
+    sites = np.concatenate([sites, ends])
     _try_energy(energy, x)
     old = x[(slice(None), *sites.T)]
     new = draw(old.shape) if model.values == "real" else -old
     if model.interaction_range is not None:
         _try_range(energy, x, sites, new, model.interaction_range, model.window)
+    if model.values == "real" and model.uses_torch:
+        _try_gradient(energy, x, rng.standard_normal(x.shape))
+    if model.observables.function is not None:
+        _try_observables(model.observables.function, x, model.uses_torch)
     model.observables(x)
+    return _fingerprint(energy.of(x))
 
 
 def _check_changes(model, x, sites, new) -> None:
@@ -659,7 +731,7 @@ def _check_changes(model, x, sites, new) -> None:
         raise ValueError(f"sites={_shown(sites)}: must be >= 0 and below the lengths {model.shape}")
     (check_spins if model.values == "spins" else check_field)(new, (len(x), len(sites)), "new")
 
-# %% ../nbs/00_models.ipynb #00-123
+# %% ../nbs/00_models.ipynb #00-131
 _CHUNK = 2**20  # numbers handed to a user's function at a time, for energy changes
 
 
@@ -684,7 +756,7 @@ class _TriedModel(_OnLattice):
             out[:, k:k + step] = _whole_changes(*part) if whole else _window_changes(*part, self.window)
         return out
 
-# %% ../nbs/00_models.ipynb #00-124
+# %% ../nbs/00_models.ipynb #00-132
 @dataclass(frozen=True)
 class CustomModel(_TriedModel):
     "A law of your own: `energy` and `observables` become callable with any leading axes, and are tried at once."
@@ -697,7 +769,7 @@ class CustomModel(_TriedModel):
 
     def __post_init__(self):
         shape, torch_ = check_shape(self.shape, dims=(1, 2, 3, 4)), check_flag("uses_torch", self.uses_torch)
-        if self.values not in ("spins", "real"):
+        if not isinstance(self.values, str) or self.values not in ("spins", "real"):
             raise ValueError(f"values={_shown(self.values)}: must be 'spins' or 'real'")
         if self.interaction_range is not None:
             check_count("interaction_range", self.interaction_range, 0)
@@ -709,4 +781,10 @@ class CustomModel(_TriedModel):
         energy = _UserEnergy(functions[0], shape, self.values, torch_)
         for name, value in (("shape", shape), ("energy", energy), ("observables", _UserObservables(energy, functions[1]))):
             object.__setattr__(self, name, value)
-        _try_model(self)
+        object.__setattr__(self, "_print", _try_model(self))
+
+    def __repr__(self):
+        own = self.observables.function and _name_of(self.observables.function)
+        more = dict(interaction_range=self.interaction_range, observables=own, uses_torch=self.uses_torch or None)
+        told = "".join(f", {name}={value}" for name, value in more.items() if value is not None)
+        return f"CustomModel({self.shape}, {_name_of(self.energy.function)} #{self._print}, {self.values!r}{told})"
