@@ -3,6 +3,10 @@
 The sharpest test comes first. From exactly distributed starts, one sweep must lead to exactly the same law; steps from
 independent starts are independent, so the chi-squared is honest, and its p-values over many repetitions are uniform.
 """
+import itertools
+import json
+import math
+from fractions import Fraction
 from functools import cache
 
 import numpy as np
@@ -11,10 +15,10 @@ from scipy import stats
 
 from common import assert_threads_do_not_matter
 from uqphys.analysis import estimates, gamma_error
-from uqphys.clusters import METHODS, _SwendsenWang, _Wolff, fk_clusters
+from uqphys.clusters import METHODS, _biased, _digits, _growth, _lattice, _SwendsenWang, _uniform, _Wolff, fk_clusters
 from uqphys.exact import BETA_C, all_states, enumerate_states, kaufman, transfer_matrix
 from uqphys.models import Ising, random_spins
-from uqphys.sampling import sample
+from uqphys.sampling import next_word, random_state, sample
 
 NAMES = sorted(METHODS)
 TINY = {
@@ -182,6 +186,120 @@ def test_clusters_are_made_of_satisfied_bonds_and_the_ghost_holds_spins_along_th
     assert (fk_clusters(Ising((4, 4)), np.ones((4, 4)), 1e3, seed=1) == 1).all()  # no bond is closed
 
 
+# ---- what the chains say of themselves
+
+@cache
+def joint_law(model, beta):
+    "All sets of open bonds: the weight of each, summed over the states that satisfy it, and the cluster of every site (0: the ghost's)."
+    sites = list(itertools.product(*map(range, model.shape)))
+    number = {site: k + 1 for k, site in enumerate(sites)}
+    step = lambda site, axis: tuple((x + (k == axis)) % model.shape[k] for k, x in enumerate(site))
+    bonds = [(number[site], number[step(site, axis)], model.J) for site in sites for axis in range(model.ndim)]
+    bonds += [(number[site], 0, model.h) for site in sites if model.h != 0]
+    is_open = np.arange(2 ** len(bonds)) >> np.arange(len(bonds))[:, None] & 1 == 1  # (bonds, sets)
+    sets, weight = np.arange(2 ** len(bonds)), np.zeros(2 ** len(bonds))
+    for spins in itertools.product((-1, 1), repeat=len(sites)):
+        s = (1, *spins)  # the ghost is up
+        weight += sets & sum((coupling * s[i] * s[j] < 0) << k for k, (i, j, coupling) in enumerate(bonds)) == 0
+    for k, (_, _, coupling) in enumerate(bonds):
+        closed = math.exp(-2 * beta * abs(coupling))
+        weight *= np.where(is_open[k], 1 - closed, closed)
+    cluster = np.tile(np.arange(len(sites) + 1)[:, None], sets.size)
+    for _ in sites:  # the smallest number spreads along the open bonds
+        for k, (i, j, _) in enumerate(bonds):
+            low = np.minimum(cluster[i], cluster[j])
+            cluster[i], cluster[j] = np.where(is_open[k], low, cluster[i]), np.where(is_open[k], low, cluster[j])
+    return weight / weight.sum(), cluster[1:]
+
+
+REPORTED = {
+    "2x3": (Ising((2, 3)), 0.2),
+    "2x3 antiferromagnet": (Ising((2, 3), J=-0.8), 0.4),
+    "2x3 in a field": (Ising((2, 3), h=0.3), 0.2),
+    "2x3 antiferromagnet in a field": (Ising((2, 3), J=-0.5, h=-0.4), 0.3),
+    "3x3": (Ising((3, 3)), 0.3),
+}
+
+
+@pytest.mark.parametrize("name", REPORTED)
+def test_reports_against_all_states_and_all_bonds(name):
+    "Forty chains each, from exact draws: nothing has to be burnt in, and their means are independent."
+    model, beta = REPORTED[name]
+    weight, cluster = joint_law(model, beta)
+    n, own = model.n_sites, np.arange(1, model.n_sites + 1)[:, None]
+    exact = {"mean_clusters": weight @ (cluster == own).sum(0), "turned_clusters": weight @ (cluster != 0).mean(0) * n / (n + 1)}
+    size = weight @ sum((cluster == site).sum(0) for site in cluster) / n  # of the cluster of a random site
+    exact |= {"mean_cluster_size": size} if model.h == 0 else {}  # in a field a growth ends early
+    states, law = states_and_law(model, beta)
+    for method in NAMES:
+        said = []
+        for seed in range(40):
+            rng = np.random.default_rng(seed)
+            chain = chain_of(method, model, beta, states[rng.choice(len(states), p=law)], rng, clusters=3)
+            chain(1500, 2, False)
+            said.append(chain.report())
+        for key in said[0].keys() & exact.keys():
+            found = np.array([s[key] for s in said])
+            error = found.std(ddof=1) / np.sqrt(len(found))
+            assert error < 0.004 * exact[key]
+            assert abs(found.mean() - exact[key]) < 4 * error, (method, key, found.mean(), exact[key], error)
+        if method == "wolff" and model.h != 0:
+            assert 1 < np.mean([s["mean_cluster_size"] for s in said]) < size
+
+
+TUNED = {"hot": (Ising((16, 16)), 0.0), "warm": (Ising((16, 16)), 0.25), "critical": (Ising((16, 16)), BETA_C),
+         "cold": (Ising((16, 16)), 0.6), "cube": (Ising((6, 6, 6)), 0.2), "field": (Ising((16, 16), h=0.1), 0.3),
+         "diagonals": (Ising((12, 12), J=0.5, J2=0.3), 0.2)}
+
+
+@pytest.mark.parametrize("name", TUNED)
+def test_the_tuned_number_of_clusters_makes_up_the_lattice(name):
+    model, beta = TUNED[name]
+    for seed in range(3):
+        run = sample(model, beta, draws=1000, burn_in=20, method="wolff", seed=seed, keep="observables", progress=False)
+        share = json.loads(run.attrs["settings"])["clusters"] * run.attrs["mean_cluster_size"] / model.n_sites
+        assert 0.5 < share < 2, share
+
+
+# ---- the dice
+
+@pytest.mark.parametrize("ties", [1, 3, 8, 9, 10, 11, 16, 20, 31, 32, 33, 40, 51])
+def test_the_dice_follow_every_digit(ties):
+    "A decision is `number < q`, where the number has 64 digits. With q of the same first digits as a number, it hangs on a late one."
+    for lane, bit in itertools.product((0, 31), (0, 63)):
+        state = random_state(np.random.default_rng(ties), 32)
+        copy = state.copy()
+        words = [[int(next_word(copy, k)) for _ in range(64)] for k in range(32)]
+        numbers = np.array([[sum((w >> k & 1) << 63 - d for d, w in enumerate(row)) for k in range(64)] for row in words], dtype=object)
+        for flip in (0, 1):  # the digit after the ties is the same, and q ends there; or it differs
+            q = (int(numbers[lane, bit]) >> 63 - ties ^ flip) << 63 - ties
+            dice = np.zeros(32, dtype=np.uint64)
+            _biased(state.copy(), _digits(q / 2**64), np.zeros(32, dtype=np.uint64), dice)
+            assert [[int(w) >> k & 1 for k in range(64)] for w in dice] == (numbers < q).astype(int).tolist()
+
+
+def value_of(digits):
+    assert all(int(d) in (0, 2**64 - 1) for d in digits)
+    return sum(Fraction(int(d) & 1, 2 ** (k + 1)) for k, d in enumerate(digits))
+
+
+@pytest.mark.parametrize("beta", [0.013, 0.4, 3.0])
+def test_the_digits_are_all_those_of_the_chance(beta):
+    model = Ising((3, 4), J=0.7, J2=-0.3, h=0.11)
+    rows, table = _lattice(model, beta)
+    assert rows.kind.tolist() == [0, 0, 1, 1, 3]
+    for coupling, digits in zip((0.7, 0.7, 0.3, 0.3, 0.11), table):
+        assert value_of(digits) == Fraction(math.exp(-2 * beta * coupling))
+    growth = _growth(Ising((3, 4), J=0.7), beta, np.random.default_rng(0))
+    assert value_of(growth.digits) == Fraction(math.exp(-2 * beta * 0.7)) == Fraction(float(growth.closed[0]))
+
+
+def test_the_uniform_numbers_have_53_digits():
+    state = random_state(np.random.default_rng(3), 32)
+    copy = state.copy()
+    assert all(_uniform(state) == (int(next_word(copy, 0)) >> 11) / 2**53 for _ in range(100))
+
+
 # ---- to the bit
 
 LATTICES = [Ising((2, 2)), Ising((5, 64)), Ising((3, 65), J2=0.1, h=-0.2), Ising((2, 3, 70), J=-0.6, h=0.1), Ising((4, 5, 6)),
@@ -266,7 +384,7 @@ def test_wolff_takes_any_number_of_clusters_and_reports():
                      keep="observables", progress=False)
         found, exact = gamma_error(run.m2.values), enumerate_states(Ising((4, 4)), 0.4).averages["m2"]
         assert abs(found.value - exact) < 4 * found.error
-        assert abs(run.attrs["mean_cluster_size"] - 16 * exact) < 0.3 and 0.9 < run.attrs["turned_clusters"] < 1
+        assert abs(run.attrs["mean_cluster_size"] - 16 * exact) < 0.3 and abs(run.attrs["turned_clusters"] - 16 / 17) < 0.01
     swendsen_wang = sample(Ising((4, 4)), 0.0, draws=10, burn_in=0, method="swendsen-wang", seed=1, progress=False)
     assert swendsen_wang.attrs["mean_clusters"] == 16
 

@@ -4,6 +4,7 @@ A lazy chain of exact draws on 4 x 4 sites (each kept for a geometric number of 
 time. Hundreds of repetitions give z-scores, which must be standard normal: of single runs, of several, of free energies, at the ends
 of the reach, and of peaks and crossings.
 """
+import re
 from dataclasses import replace
 from functools import cache
 
@@ -18,6 +19,7 @@ from uqphys.exact import kaufman, transfer_matrix
 from uqphys.models import Ising
 from uqphys.reweighting import _cut, _influence, _solve, _value, combine, crossing, peak, reweight
 from uqphys.sampling import sample
+from uqphys.tempering import temper
 
 NAMES = ["energy", "abs_m", "susceptibility", "two_point_susceptibility", "specific_heat", "binder"]
 TINY = Ising((4, 4))
@@ -54,8 +56,9 @@ def lazy_run(beta, a, chains, draws, seed):
 @cache
 def exact(L, beta):
     averages = transfer_matrix(L, beta).averages
-    known = averages | {"specific_heat": kaufman(L, beta).specific_heat}
-    return known | {n: DERIVED[n](averages, beta, L * L) for n in set(DERIVED) - {"specific_heat"}}
+    N, known = L * L, averages | {"specific_heat": kaufman(L, beta).specific_heat}
+    return known | {"susceptibility": beta * N * (averages["m2"] - averages["abs_m"] ** 2), "two_point_susceptibility": N * averages["m2"],
+                    "binder": 1 - averages["m4"] / (3 * averages["m2"] ** 2)}
 
 
 @cache
@@ -177,28 +180,117 @@ def top():
     return best.x, -best.fun
 
 
+def right(z):
+    "Mean and rms of a few hundred z-scores of a nonlinear quantity."
+    return np.abs(z).max() < 5 and abs(z.mean()) * np.sqrt(z.size) < 4 and abs(z.var() - 1) * np.sqrt(z.size / 2) < 3.5
+
+
 def test_peaks_have_right_errors():
     z = []
-    for k in range(60):
-        position, height = peak(combine([lazy_run(b, 0.5, 4, 2000, 50_000 + 2 * k + i) for i, b in enumerate((0.36, 0.44))]), "specific_heat")
+    for k in range(120):
+        runs = [lazy_run(b, 0.5, 4, 2000, 50_000 + 2 * k + i) for i, b in enumerate((0.36, 0.44))]
+        position, height = peak(combine(runs), "specific_heat")
         z.append([(position.value - top()[0]) / position.error, (height.value - top()[1]) / height.error])
     for part in np.array(z).T:
-        assert np.abs(part).max() < 4.5 and abs(part.mean()) < 0.5 and 0.75 < part.std() < 1.3, (part.mean(), part.std())
+        assert right(part), (part.mean(), part.std())
+        assert not right(1.35 * part) and not right(part / 1.35)
+
+
+def as_twenty_sites(run, **changes):
+    "The same run, said to be of 4 x 5 sites: the total energies, and so all weights, are the same."
+    return run.assign(energy=run.energy * 0.8, **changes).assign_attrs(shape=[4, 5])
 
 
 def test_crossings_have_right_errors():
-    # of two different curves of one law: the second lattice is the first with m⁴ multiplied by a factor that depends on the energy
+    # the second lattice is the first with m⁴ multiplied by a factor that depends on the energy; it has a third as many draws, and a curve
+    # about twice as steep, so the two errors come in with quite different weights
     truth, weight = 0.40, np.diff(law(0.40), prepend=0.0) * states()["m4"]
     middle = (weight @ states()["energy"]) / weight.sum()
-    factor = lambda e: 1 + 0.8 * (e - middle)  # its mean, weighted with m⁴, is 1 at the crossing
+    factor = lambda e: 1 + 1.6 * (e - middle)  # its mean, weighted with m⁴, is 1 at the crossing
     z = []
-    for k in range(80):
-        first, run = (lazy_run(0.40, 0.5, 4, 2000, 70_000 + 2 * k + i) for i in (0, 1))
-        second = combine([run.assign(m4=run.m4 * factor(run.energy))])
-        beta, value = crossing(combine([first]), second, between=(0.35, 0.45))
+    for k in range(200):
+        first, run = (lazy_run(0.40, 0.5, 4, n, 70_000 + 2 * k + i) for i, n in enumerate((3600, 1200)))
+        first, second = combine([first]), combine([as_twenty_sites(run, m4=run.m4 * factor(run.energy))])
+        beta, value = crossing(first, second, between=(0.34, 0.46))
         z.append([(beta.value - truth) / beta.error, (value.value - exact(4, truth)["binder"]) / value.error])
     for part in np.array(z).T:
-        assert np.abs(part).max() < 4.5 and abs(part.mean()) < 0.45 and 0.78 < part.std() < 1.25, (part.mean(), part.std())
+        assert right(part), (part.mean(), part.std())
+        assert not right(1.3 * part) and not right(part / 1.3)
+
+
+def test_noise_is_no_crossing():
+    # two lattices of one law: the curves differ by nothing but noise, and cross in half of all cases
+    found = 0
+    for k in range(60):
+        first, run = (lazy_run(0.40, 0.5, 4, 500, 90_000 + 2 * k + i) for i in (0, 1))
+        try:
+            crossing(combine([first]), combine([as_twenty_sites(run)]))
+            found += 1
+        except ValueError as error:
+            assert re.search("do not cross|cross [2-9] times|may be noise", str(error)), error
+    assert found <= 2
+    with pytest.raises(ValueError, match="second: 16 sites"):
+        crossing(combine([first]), combine([run]))
+
+
+@pytest.mark.parametrize("crossings", (2, 3))
+def test_more_than_one_crossing_is_refused(crossings):
+    # the second curve is the first plus the mean of a polynomial of the energy, which is -0.02 and +0.02 in turn
+    run, betas = lazy_run(0.40, 0.0, 4, 2000, 5), np.linspace(0.36, 0.44, crossings + 1)
+    e = run.energy.values.ravel()
+    powers = [[np.average(e**n, weights=np.exp(-16 * (b - 0.40) * e)) for n in range(crossings + 1)] for b in betas]
+    bend = np.polynomial.Polynomial(np.linalg.solve(powers, -0.02 * (-1.0) ** np.arange(crossings + 1)))
+    first, second = combine([run]), combine([as_twenty_sites(run, abs_m=run.abs_m + bend(run.energy))])
+    with pytest.raises(ValueError, match=f"cross {crossings} times"):
+        crossing(first, second, "abs_m", (0.36, 0.44))
+
+
+def _shared_draws(runs):
+    "Draws that could come from either of two runs, the free energies being exact: sum of W (1 - W)."
+    cold, warm = (float(r.attrs["beta"]) for r in runs)
+    E = np.concatenate([16 * r.energy.values.ravel() for r in runs])
+    odds = np.exp((kaufman(4, warm).lnZ - kaufman(4, cold).lnZ) - (cold - warm) * E)  # runs of equal length
+    return (odds / (1 + odds) ** 2).sum()
+
+
+def test_runs_that_share_too_little_are_refused():
+    few, many = ([lazy_run(b, 0.0, 4, n, 30 + k) for k, b in enumerate((0.2, 0.7))] for n in (100, 1000))
+    shared = float(np.minimum.reduce([_shared_draws(few), _shared_draws(many) / 10]))
+    assert 5 < shared < 18  # so the few are too few, and ten times as many enough
+    with pytest.raises(ValueError, match="draws are shared; at least 20 are needed"):
+        combine(few)
+    combine(many)
+
+
+def test_a_cold_run_is_followed_by_one_and_a_half_standard_deviations():
+    run = lazy_run(0.8, 0.0, 4, 4000, 9)
+    c, end = combine([run]), 0.8 + 1.5 / (16 * float(run.energy.std()))
+    assert c.reach()[1] > end + 0.1  # a nearly frozen lattice keeps its draws for ever
+    with pytest.raises(ValueError, match="highest at the end") as refused:
+        peak(c, "abs_m")
+    assert np.isclose(float(re.search("beta=([0-9.]+)", str(refused.value)).group(1)), end, rtol=1e-5)
+
+
+def test_far_away_the_ground_state_is_left():
+    run = lazy_run(0.6, 0.0, 4, 2000, 3)
+    ground = int((run.energy == -2).sum())
+    c = combine([run])
+    for beta in (50.0, 1e6, 1e300):
+        assert np.isclose(c.n_eff(beta), ground * c.counts[0] / run.energy.size, rtol=1e-9)
+        assert np.isclose(c.at(beta, ["energy"], share=0.0).value.item(), -2.0)
+
+
+def test_one_temperature_of_a_ladder_is_a_run_and_two_are_refused():
+    ladder = temper(TINY, [0.34, 0.40, 0.46], draws=3000, chains=4, seed=8, progress=False)
+    found = reweight(ladder.sel(beta=0.40), [0.38, 0.42], NAMES)
+    for b in (0.38, 0.42):
+        for name in NAMES:
+            point = found.sel(observable=name, beta=b)
+            assert abs(point.value - exact(4, b)[name]) < 4.5 * point.error, (name, b)
+    with pytest.raises(ValueError, match="exchange configurations"):
+        combine([ladder.sel(beta=b) for b in (0.34, 0.46)])
+    other = temper(TINY, [0.34, 0.40, 0.46], draws=500, chains=4, seed=9, progress=False)
+    assert combine([ladder.sel(beta=0.34), other.sel(beta=0.46)]).betas.tolist() == [0.34, 0.46]
 
 
 def test_a_crossing_of_two_lattices():

@@ -21,7 +21,7 @@ with warnings.catch_warnings():  # pyerrors still asks SciPy for its retired odr
     warnings.simplefilter("ignore", DeprecationWarning)
     import pyerrors
 
-from .models import check_beta, check_count, check_flag, check_number
+from .models import _shown, check_beta, check_count, check_flag, check_number, check_shape
 
 # %% ../nbs/11_analysis.ipynb #11-005
 def format_uncertainty(
@@ -47,9 +47,13 @@ class Estimate:
     "A Monte Carlo mean with its Γ-method error; prints as 0.31498(72)."
     value: float  # mean over all chains and draws
     error: float  # standard error, autocorrelation included
-    tau_int: float  # integrated autocorrelation time in draws; 0.5 means independent draws
+    tau_int: float  # integrated autocorrelation time in draws, > 0; 0.5 for independent draws, and `gamma_error` returns no less
     tau_int_error: float  # its standard error
     n: int  # number of draws, all chains together
+
+    def __post_init__(self):
+        if not isinstance(self.tau_int, Real) or self.tau_int <= 0:
+            raise ValueError(f"tau_int={_shown(self.tau_int)}: the autocorrelation time must be a number > 0, or NaN if unknown")
 
     n_eff = property(lambda self: self.n / (2 * self.tau_int), doc="The number of independent draws worth as much.")
 
@@ -57,49 +61,82 @@ class Estimate:
         return format_uncertainty(self.value, self.error)
 
 # %% ../nbs/11_analysis.ipynb #11-011
-def _check_series(series, name):
-    "A (chains, draws) float array; a single chain may come as (draws,)."
+def _real_numbers(series, name):
+    "The series as a float array, of any shape; refuses what is not finite, real and complete."
     if not isinstance(name, str) or "|" in name:
         raise ValueError(f"name={name!r}: text without '|' is needed")
     try:
-        values = np.atleast_2d(np.asarray(series).astype(np.float64, casting="same_kind"))
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}={type(series).__name__}: a series of real numbers (chain, draw) is needed") from None
-    if values.ndim != 2 or values.shape[0] < 1 or values.shape[1] < 10:
-        raise ValueError(f"{name}: shape {np.shape(series)}; (chain, draw) with at least 10 draws per chain is needed")
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name}: contains {values[~np.isfinite(values)][0]}; every draw must be a finite number")
+        if isinstance(series, np.ma.MaskedArray):
+            raise TypeError
+        values = np.asarray(series).astype(np.float64, casting="same_kind")
+    except (TypeError, ValueError, RuntimeError):
+        kind = type(series).__name__
+        raise ValueError(f"{name}={kind}: a series of real numbers (chain, draw), without a mask, is needed") from None
+    if (wrong := ~(np.abs(values) < 1e140)).any():
+        raise ValueError(f"{name}: contains {values[wrong][0]:g}; every draw must be a finite number, below 1e140 in size")
     return values
 
 
+def _check_series(series, name):
+    "A (chains, draws) float array; a single chain may come as (draws,)."
+    values = np.atleast_2d(_real_numbers(series, name))
+    if values.ndim != 2 or values.shape[0] < 1 or values.shape[1] < 10:
+        raise ValueError(f"{name}: shape {np.shape(series)}; (chain, draw) with at least 10 draws per chain is needed")
+    return values
+
+# %% ../nbs/11_analysis.ipynb #11-014
+def _check_positive(name, value, what):
+    "A finite number > 0."
+    if check_number(name, value, f"{what} must be a finite number > 0") <= 0:
+        raise ValueError(f"{name}={_shown(value)}: {what} must be a finite number > 0")
+    return float(value)
+
+
+def _choose_window(obs, name, S, tau_exp):
+    "Run the Γ-method of pyerrors on an observable."
+    S = _check_positive("S", S, "the assumed ratio of the slowest time to tau_int")
+    tau_exp = 0.0 if tau_exp is None else _check_positive("tau_exp", tau_exp, "the slowest time in draws (None if unknown)")
+    obs.gamma_method(S=min(S, 2.0))
+    least = obs.e_windowsize[name]
+    if S > 2 or tau_exp:
+        obs.gamma_method(S=S, tau_exp=tau_exp)
+    if not tau_exp and (window := obs.e_windowsize[name]) < least:
+        raise ValueError(f"S={S:g}: too large for {obs.N} draws, as noise ends the window at {window}, before the {least} of S=2; "
+                         f"must be smaller, or tau_exp given")
+
+# %% ../nbs/11_analysis.ipynb #11-015
 def as_obs(
     series,  # (chain, draw)
     name: str = "series",  # what it is called
+    S: float = 2.0,  # the assumed ratio of the slowest time to tau_int, > 0
+    tau_exp: float | None = None,  # the slowest time in draws, if known; then S has no say
 ) -> pyerrors.Obs:
-    "The series as a pyerrors observable with one replicum per chain and the Γ-method (S=2) already run."
+    "The series as a pyerrors observable with one replicum per chain and the Γ-method already run."
     values = _check_series(series, name)
     mean = values.mean() if np.ptp(values) > 0 else values[0, 0]  # a constant series deviates by exactly zero
     replica = [f"{name}|r{chain:03d}" for chain in range(len(values))]
     obs = pyerrors.Obs(list(values - mean), replica, means=[0.0] * len(values)) + mean
-    obs.gamma_method(S=2.0)
+    _choose_window(obs, name, S, tau_exp)
     return obs
 
-# %% ../nbs/11_analysis.ipynb #11-013
+# %% ../nbs/11_analysis.ipynb #11-017
 def gamma_error(
     series,  # (chain, draw) values of one observable; at least 10 draws per chain
     name: str = "series",  # what it is called in messages
+    S: float = 2.0,  # the assumed ratio of the slowest time to tau_int, > 0
+    tau_exp: float | None = None,  # the slowest time in draws, if known; then S has no say
 ) -> Estimate:
-    "Mean, error and integrated autocorrelation time by the Γ-method, S=2. ValueError names a bad series."
-    obs = as_obs(series, name)
+    "Mean, error and integrated autocorrelation time (at least 0.5) by the Γ-method. ValueError names a bad series."
+    obs = as_obs(series, name, S, tau_exp)
     tau, tau_error = obs.e_tauint[name], obs.e_dtauint[name]
     return Estimate(float(obs.value), float(obs.dvalue), float(tau), float(tau_error), int(obs.N))
 
-# %% ../nbs/11_analysis.ipynb #11-016
+# %% ../nbs/11_analysis.ipynb #11-022
 @dataclass(frozen=True)
 class Autocorrelation:
     "What the Γ-method saw of a series; the entry number W of each array belongs to a sum cut at W draws."
     rho: np.ndarray  # normalised autocorrelation, rho[0] = 1
-    tau_int: np.ndarray  # 1/2 + rho[1] + ... + rho[W]
+    tau_int: np.ndarray  # 1/2 + rho[1] + ... + rho[W], or 0.5 where that is less
     tau_int_error: np.ndarray  # its statistical error, Wolff's eq. (42)
     window: int  # the W that was chosen
 
@@ -108,25 +145,25 @@ class Autocorrelation:
         S: float = 2.0,  # the assumed ratio of the slowest time to tau_int, > 0
     ) -> np.ndarray:
         "The part of tau_int that cutting at W is estimated to lose: tau_int e^(-W/τ), with τ as Wolff's eq. (51) has it."
-        S = check_number("S", S)
-        if S <= 0:
-            raise ValueError(f"S={S}: the assumed ratio of the slowest time to tau_int must be > 0")
+        S = _check_positive("S", S, "the assumed ratio of the slowest time to tau_int")
         twice = 2 * np.maximum(self.tau_int, 0.5 + 1e-9)
         tau = S / np.log((twice + 1) / (twice - 1))
         return self.tau_int * np.exp(-np.arange(len(tau)) / tau)
 
-# %% ../nbs/11_analysis.ipynb #11-017
+# %% ../nbs/11_analysis.ipynb #11-023
 def autocorrelation(
     series,  # (chain, draw) values of one observable; at least 10 draws per chain
     name: str = "series",  # what it is called in messages
+    S: float = 2.0,  # the assumed ratio of the slowest time to tau_int, > 0
+    tau_exp: float | None = None,  # the slowest time in draws, if known; then S has no say
 ) -> Autocorrelation:
     "Autocorrelation function, tau_int(W) and the window; ValueError for a constant series, which has none."
-    obs = as_obs(series, name)
+    obs = as_obs(series, name, S, tau_exp)
     if obs.dvalue == 0:
         raise ValueError(f"{name}: constant at {obs.value}; a series that changes is needed")
     return Autocorrelation(obs.e_rho[name], obs.e_n_tauint[name], obs.e_n_dtauint[name], int(obs.e_windowsize[name]))
 
-# %% ../nbs/11_analysis.ipynb #11-030
+# %% ../nbs/11_analysis.ipynb #11-036
 @dataclass(frozen=True)
 class Derived:
     "A function of means, with its gradient: callable as derived(means, beta, n_sites)."
@@ -137,7 +174,7 @@ class Derived:
     def __call__(self, means: Mapping, beta: float, n_sites: int):
         return self.value(means, beta, n_sites)
 
-# %% ../nbs/11_analysis.ipynb #11-032
+# %% ../nbs/11_analysis.ipynb #11-038
 def _susceptibility(means, beta, n_sites):
     return beta * n_sites * (means["m2"] - means["abs_m"] ** 2)
 
@@ -177,13 +214,50 @@ DERIVED = {
     "binder": Derived(("m4", "m2"), _binder, _binder_gradient),
 }
 
-# %% ../nbs/11_analysis.ipynb #11-036
+# %% ../nbs/11_analysis.ipynb #11-042
 def _check_ensemble(ensemble):
     "A Dataset with chains, draws and at least one observable."
     if not isinstance(ensemble, xr.Dataset):
         raise ValueError(f"ensemble={type(ensemble).__name__}: an xarray.Dataset as sample() returns it is needed")
+    if "beta" in ensemble.dims:
+        raise ValueError(f"ensemble: it holds {ensemble.sizes['beta']} temperatures (dims beta, chain, draw); must be one of them, "
+                         f"as ensemble.sel(beta=...)")
     if not any(set(v.dims) == {"chain", "draw"} for v in ensemble.data_vars.values()):
         raise ValueError(f"ensemble: variables {list(ensemble.data_vars)}; none has the dims (chain, draw)")
+
+# %% ../nbs/11_analysis.ipynb #11-044
+def _claimed_shape(ensemble):
+    "The lattice lengths in attrs; a file may have made an array of them."
+    shape = ensemble.attrs["shape"]
+    try:
+        return check_shape(np.atleast_1d(shape).tolist() if isinstance(shape, (np.ndarray, np.integer)) else shape)
+    except ValueError as error:
+        raise ValueError(f"ensemble.attrs: {error}") from None
+
+
+def _beta_and_shape(ensemble):
+    "Inverse temperature (from attrs, or the scalar coordinate that temper(...).sel(beta=...) leaves) and lattice lengths."
+    known = dict(ensemble.attrs)
+    if "beta" in ensemble.coords and not ensemble.coords["beta"].ndim:
+        known.setdefault("beta", ensemble.coords["beta"].item())
+    if missing := {"beta", "shape"} - set(known):
+        raise ValueError(f"ensemble.attrs: {sorted(missing)} missing; sample() writes them")
+    shape = _claimed_shape(ensemble)
+    try:
+        return check_beta(known["beta"]), shape
+    except ValueError as error:
+        raise ValueError(f"ensemble.attrs: {error}") from None
+
+# %% ../nbs/11_analysis.ipynb #11-047
+def _check_lengths(ensemble):
+    "The lengths in attrs, if there are any, are those of the configurations, if there are any."
+    config = ensemble.get("config")
+    if config is None or "shape" not in ensemble.attrs:
+        return
+    claimed = _claimed_shape(ensemble)
+    found = tuple(n for d, n in config.sizes.items() if d not in ("chain", "draw"))
+    if claimed != found:
+        raise ValueError(f"ensemble.attrs: shape={claimed}, but each configuration has the shape {found}; the same is needed")
 
 
 def observable_series(
@@ -191,10 +265,40 @@ def observable_series(
 ) -> dict:  # name -> (chain, draw) array
     "The observables of an ensemble as arrays."
     _check_ensemble(ensemble)
-    return {str(n): v.transpose("chain", "draw").values.astype(np.float64)
-            for n, v in ensemble.data_vars.items() if set(v.dims) == {"chain", "draw"}}
+    _check_lengths(ensemble)
+    found = {str(n): v.transpose("chain", "draw").values for n, v in ensemble.data_vars.items() if set(v.dims) == {"chain", "draw"}}
+    if wrong := [n for n, v in found.items() if v.dtype.kind not in "iufb"]:
+        raise ValueError(f"ensemble: variable {wrong[0]!r} of type {found[wrong[0]].dtype}; real numbers are needed")
+    return {n: v.astype(np.float64) for n, v in found.items()}
 
-# %% ../nbs/11_analysis.ipynb #11-038
+# %% ../nbs/11_analysis.ipynb #11-049
+def _ingredients(derived, values):
+    "The series that a derived quantity needs, as float arrays of one shape."
+    if not isinstance(derived, Derived):
+        raise ValueError(f"derived={_shown(derived)}: must be a Derived, as DERIVED['binder'] is")
+    if not isinstance(values, Mapping):
+        raise ValueError(f"values={_shown(values)}: must be a dict, name -> (chain, draw) array")
+    if missing := set(derived.needs) - set(values):
+        raise ValueError(f"values: {sorted(missing)} missing; the series of {', '.join(derived.needs)} are needed")
+    found = {name: _real_numbers(values[name], f"values[{name!r}]") for name in derived.needs}
+    shapes = {v.shape for v in found.values()}
+    if len(shapes) != 1 or 0 in min(shapes):
+        raise ValueError(f"values: shapes {sorted(shapes)}; must be series (chain, draw) of one shape, with at least one draw")
+    return found
+
+
+def _value_and_slopes(derived, means, beta, n_sites):
+    "A derived quantity and its gradient; ValueError if they are not all finite, as where something is divided by zero."
+    with np.errstate(all="ignore"):
+        value, slopes = derived(means, beta, n_sites), dict(derived.gradient(means, beta, n_sites))
+    numbers = [value, *(slopes.get(name) for name in derived.needs)]
+    if not all(isinstance(x, Real) and math.isfinite(x) for x in numbers):
+        shown = ", ".join(f"{name} = {x:.6g}" for name, x in means.items())
+        raise ValueError(f"values: with means {shown}, value and gradient are {[x if x is None else float(x) for x in numbers]}; "
+                         f"must be finite, a derivative for each mean")
+    return value, slopes
+
+# %% ../nbs/11_analysis.ipynb #11-051
 def linearised(
     derived: Derived,  # the function of means and its gradient
     values: Mapping,  # name -> (chain, draw) array, for all names it needs
@@ -204,37 +308,36 @@ def linearised(
     "The series whose mean is the derived quantity and whose error is its error, to first order."
     check_beta(beta)
     check_count("n_sites", n_sites)
-    if missing := set(derived.needs) - set(values):
-        raise ValueError(f"values: {sorted(missing)} missing; the series of {', '.join(derived.needs)} are needed")
-    means = {name: values[name].mean() for name in derived.needs}
-    slopes = derived.gradient(means, beta, n_sites)
-    return derived(means, beta, n_sites) + sum(slopes[name] * (values[name] - means[name]) for name in derived.needs)
+    values = _ingredients(derived, values)
+    means = {name: v.mean() for name, v in values.items()}
+    value, slopes = _value_and_slopes(derived, means, beta, n_sites)
+    return value + sum(slopes[name] * (v - means[name]) for name, v in values.items())
 
-# %% ../nbs/11_analysis.ipynb #11-040
+# %% ../nbs/11_analysis.ipynb #11-053
 def estimates(
-    ensemble: xr.Dataset,  # as sample() returns it; attrs must hold beta and shape
+    ensemble: xr.Dataset,  # as sample() returns it, or temper(...).sel(beta=...); attrs must hold shape, and beta unless a coordinate does
 ) -> dict:  # name -> Estimate
     "Every observable, and every derived quantity whose ingredients are there. ValueError without beta or shape."
     values = observable_series(ensemble)
     found = {name: gamma_error(v, name) for name, v in values.items()}
-    if missing := {"beta", "shape"} - set(ensemble.attrs):
-        raise ValueError(f"ensemble.attrs: {sorted(missing)} missing; sample() writes them")
-    beta, n_sites = float(ensemble.attrs["beta"]), math.prod(int(n) for n in ensemble.attrs["shape"])
+    beta, shape = _beta_and_shape(ensemble)
     values |= {"energy2": values["energy"] ** 2} if "energy" in values else {}
     for name, derived in DERIVED.items():
         if set(derived.needs) <= set(values):
-            found[name] = gamma_error(linearised(derived, values, beta, n_sites), name)
+            found[name] = gamma_error(linearised(derived, values, beta, math.prod(shape)), name)
     return found
 
-# %% ../nbs/11_analysis.ipynb #11-047
+# %% ../nbs/11_analysis.ipynb #11-060
 def _configurations(ensemble):
     "The configurations (chain, draw, *shape) of an ensemble."
     _check_ensemble(ensemble)
     if "config" not in ensemble:
         raise ValueError("ensemble: it holds no configurations; sample(..., keep='configs') is needed")
     x = ensemble.config.transpose("chain", "draw", ...).values
-    if x.ndim < 3 or min(x.shape[2:]) < 2 or not np.isfinite(x).all():
-        raise ValueError(f"ensemble.config: shape {x.shape}; finite numbers (chain, draw, *shape), lengths >= 2, are needed")
+    if x.ndim < 3 or min(x.shape[2:]) < 2 or x.shape[0] < 1 or x.shape[1] < 10:
+        raise ValueError(f"ensemble.config: shape {x.shape}; (chain, draw, *shape), at least 10 draws, lengths >= 2, are needed")
+    if x.dtype.kind not in "iuf" or not np.isfinite(x).all():
+        raise ValueError(f"ensemble.config: shape {x.shape}, type {x.dtype}; finite real numbers are needed")
     return x
 
 
@@ -251,7 +354,7 @@ def _without_mean(products, x, connected):
     centre = m.mean() if connected else 0.0
     return products - (centre * (2 * m - centre)).reshape(*m.shape, *[1] * (products.ndim - 2))
 
-# %% ../nbs/11_analysis.ipynb #11-049
+# %% ../nbs/11_analysis.ipynb #11-062
 def _power(x):
     "|φ_k|²/N of every momentum, the same shape as x (chain, draw, *shape)."
     axes = tuple(range(2, x.ndim))
@@ -274,7 +377,7 @@ def _table(series, dims, name):
     return xr.Dataset({key: (dims, np.reshape(v, series.shape[2:])) for key, v in columns.items()},
                       coords={d: np.arange(n) for d, n in zip(dims, series.shape[2:])})
 
-# %% ../nbs/11_analysis.ipynb #11-052
+# %% ../nbs/11_analysis.ipynb #11-065
 def two_point_function(
     ensemble: xr.Dataset,  # as sample() returns it, with configurations; spins or real fields
     axis: int | None = None,  # lattice axis; None for the average over all, which need equal lengths
@@ -291,7 +394,7 @@ def two_point_function(
     products = sum(_in_blocks(lambda y: _along(y, a), x) for a in axes) / len(axes)
     return _table(_without_mean(products, x, connected), ("r",), "G")
 
-# %% ../nbs/11_analysis.ipynb #11-053
+# %% ../nbs/11_analysis.ipynb #11-066
 def two_point_map(
     ensemble: xr.Dataset,  # as sample() returns it, with configurations
     connected: bool = True,  # take off the square of the mean field?
@@ -314,7 +417,7 @@ def structure_factor(
     power[zero] = _without_mean(power[zero] / math.prod(x.shape[2:]), x, connected) * math.prod(x.shape[2:])
     return _table(power, tuple(f"n_{a}" for a in "xyzt"[: x.ndim - 2]), "S")
 
-# %% ../nbs/11_analysis.ipynb #11-058
+# %% ../nbs/11_analysis.ipynb #11-071
 def _first_mode(x, axis):
     "|φ_k|²/N at k = 2π/L along one axis: (chain, draw)."
     layers = x.sum(axis=tuple(a for a in range(2, x.ndim) if a != 2 + axis))
@@ -331,7 +434,7 @@ def _length_series(zero, first, L):
     relative = (zero - zero.mean()) / first.mean() - zero.mean() * (first - first.mean()) / first.mean() ** 2
     return xi + xi / (2 * ratio) * relative
 
-# %% ../nbs/11_analysis.ipynb #11-059
+# %% ../nbs/11_analysis.ipynb #11-072
 def correlation_length(
     ensemble: xr.Dataset,  # as sample() returns it, with configurations
     connected: bool = True,  # take off the square of the mean field?
@@ -345,7 +448,7 @@ def correlation_length(
     unseen = Estimate(*[math.nan] * 4, zero.size)
     return gamma_error(series, "xi") if np.isfinite(series).all() else unseen
 
-# %% ../nbs/11_analysis.ipynb #11-068
+# %% ../nbs/11_analysis.ipynb #11-081
 def diagnostics(
     ensemble: xr.Dataset,  # as sample() returns it; R-hat needs at least two chains
 ) -> pd.DataFrame:  # one row per observable; r_hat, ess_bulk, ess_tail
@@ -355,7 +458,7 @@ def diagnostics(
         import arviz
         rows = {}
         for name, values in observable_series(ensemble).items():
-            if np.ptp(values) == 0:
+            if np.ptp(_check_series(values, name)) == 0:
                 rows[name] = (math.nan, math.nan, math.nan)
                 continue
             rhat = float(arviz.rhat(values)) if len(values) > 1 else math.nan

@@ -322,6 +322,7 @@ class _SwendsenWang:
         return kept.reshape(1, draws, *self.model.shape) if keep else None, values
 
     def report(self):
+        "The mean number of clusters per sweep; the ghost's is not counted."
         return {"mean_clusters": self.clusters / max(1, self.sweeps)}
 
 # %% ../nbs/102_clusters.ipynb #102-050
@@ -568,19 +569,27 @@ class _Wolff:
         return kept.reshape(1, draws, *self.model.shape) if keep else None, values
 
     def report(self):
+        "Of all clusters: mean number of sites a growth reached (in a field it ends at the ghost, short of the cluster), share turned."
         met = max(1, self.count)
         return {"mean_cluster_size": self.grown / met, "turned_clusters": self.turned / met}
 
 # %% ../nbs/102_clusters.ipynb #102-080
+def _check_clusters(clusters):
+    "The number of clusters per sweep; ValueError unless it is a whole number from 1 to 2**31."
+    if (number := check_count("settings['clusters']", clusters)) > 2**31:
+        raise ValueError(f"settings['clusters']={_shown(clusters)}: must be a whole number from 1 to 2**31")
+    return number
+
+# %% ../nbs/102_clusters.ipynb #102-082
 def _wolff_movers(model, beta, starts, generators, clusters):
-    check_count("settings['clusters']", clusters)
+    clusters = _check_clusters(clusters)
     return [_Wolff(model, beta, x, rng, clusters) for x, rng in zip(starts, generators)]
 
 
 def _tune_wolff(model, beta, starts, generators, clusters=None):
     "The number of clusters that together are as large as the lattice, from the later half of a pilot."
     if clusters is not None:
-        return {"clusters": check_count("settings['clusters']", clusters)}
+        return {"clusters": _check_clusters(clusters)}
     grown, count = 0.0, 0
     for move in _wolff_movers(model, beta, starts, generators, 1):
         chunk = 1
@@ -590,7 +599,7 @@ def _tune_wolff(model, beta, starts, generators, clusters=None):
         grown, count = grown + move.sizes[0] * (chunk // 2), count + chunk // 2
     return {"clusters": max(1, round(model.n_sites * count / grown))}
 
-# %% ../nbs/102_clusters.ipynb #102-083
+# %% ../nbs/102_clusters.ipynb #102-085
 def _swendsen_wang_movers(model, beta, starts, generators):
     return [_SwendsenWang(model, beta, x, rng) for x, rng in zip(starts, generators)]
 

@@ -8,12 +8,14 @@ __all__ = ['MAX_ENUMERATED_SITES', 'BETA_C', 'all_states', 'ExactResult', 'enume
 
 # %% ../nbs/01_exact.ipynb #01-002
 import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from .models import Model, check_beta, check_column, check_count, check_model, check_number, check_shape, site_values
+from .models import (Model, _shown, check_beta, check_column, check_count, check_model, check_number, check_shape,
+                           site_values)
 
 # %% ../nbs/01_exact.ipynb #01-007
 MAX_ENUMERATED_SITES = 24
@@ -54,12 +56,12 @@ def _check_extra(observables) -> dict:
 
 
 def _measure(model: Model, x: np.ndarray, extra: dict) -> dict[str, np.ndarray]:
-    "Every observable of the model, then the further ones; a name that is taken raises `ValueError`."
-    own = dict(model.observables(x))
+    "Every observable of the model, then the further ones, each from a copy of x of its own; a name that is taken raises `ValueError`."
+    own = dict(model.observables(x.copy()))
     for name in extra:
         if name in own:
             raise ValueError(f"observables={name!r}: the model has an observable of this name already")
-    values = own | {name: f(x) for name, f in extra.items()}
+    values = own | {name: f(x.copy()) for name, f in extra.items()}
     return {name: check_column(f"observables[{name!r}]", value, len(x)) for name, value in values.items()}
 
 # %% ../nbs/01_exact.ipynb #01-013
@@ -77,7 +79,7 @@ def enumerate_states(
     top, total, sums = -math.inf, 0.0, {}
     for x in all_states(model.shape, chunk):
         with np.errstate(over="ignore"):
-            log_weight = -beta * check_column("energy", model.energy(x), len(x))
+            log_weight = -beta * check_column("energy", model.energy(x.copy()), len(x))
         new_top = max(top, check_number("-beta * energy", log_weight.max()))
         rescale, weight = math.exp(top - new_top), np.exp(log_weight - new_top)
         total = total * rescale + weight.sum()
@@ -95,52 +97,67 @@ def _distinct_rows(L: int) -> tuple[np.ndarray, np.ndarray]:
     return np.unique(np.min(numbers, axis=0), return_counts=True)
 
 # %% ../nbs/01_exact.ipynb #01-030
-_NEVER = -1e300  # the logarithm of a weight that is zero; finite, so that differences stay defined
+def _no_weights(*shape) -> np.ndarray:
+    "Weights that are zero: a stack (top, log, mean) of arrays of this shape."
+    weights = np.zeros((3, *shape))
+    weights[1] = -math.inf
+    return weights
 
 
-def _add_weights(a, mean_a, b, mean_b) -> tuple[np.ndarray, np.ndarray]:
-    "ln(e^a + e^b), and the average of the two means with these weights."
-    small = np.exp(-np.abs(a - b))
-    share = np.where(a > b, 1.0, small) / (1 + small)
-    return np.maximum(a, b) + np.log1p(small), share * mean_a + (1 - share) * mean_b
+def _add_weights(a: np.ndarray, b: np.ndarray, coupling: float) -> np.ndarray:
+    "Sums of the weights e^(coupling top + log) of two stacks (top, log, mean); their means are averaged with these weights."
+    with np.errstate(invalid="ignore"):
+        gap = coupling * (a[0] - b[0]) + (a[1] - b[1])
+    gap = np.where(np.isnan(gap), 0.0, gap)  # both are zero
+    small = np.exp(-np.abs(gap))
+    share = np.where(gap > 0, 1.0, small) / (1 + small)
+    top, log = np.where(gap > 0, a[:2], b[:2])
+    return np.stack([top, log + np.log1p(small), share * a[2] + (1 - share) * b[2]])
 
 # %% ../nbs/01_exact.ipynb #01-033
-def _enter_row(log, mean, rows: np.ndarray, coupling: float) -> tuple[np.ndarray, np.ndarray]:
-    "Multiply by D: count the row's up spins (second axis) and weigh its bonds with coupling = beta J."
-    L, width = rows.shape[1], log.shape[1]
-    bonds = (rows * np.roll(rows, -1, axis=1)).sum(1, dtype=np.float64)[:, None]
-    up = (rows > 0).sum(1)
-    new_log, new_mean = np.full((len(rows), width + L), _NEVER), np.zeros((len(rows), width + L))
+def _enter_row(weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    "Multiply by D: weigh the row's bonds, and count its up spins (last axis)."
+    L, width = rows.shape[1], weights.shape[2]
+    bonds, up = (rows * np.roll(rows, -1, axis=1)).sum(1, dtype=np.float64), (rows > 0).sum(1)
+    weighed = weights + np.stack([bonds, 0 * bonds, bonds])[:, :, None]
+    entered = _no_weights(len(rows), width + L)
     for n in range(L + 1):
-        new_log[up == n, n:n + width] = (log + coupling * bonds)[up == n]
-        new_mean[up == n, n:n + width] = (mean + bonds)[up == n]
-    return new_log, new_mean
+        entered[:, up == n, n:n + width] = weighed[:, up == n]
+    return entered
 
 
-def _next_row(log, mean, L: int, coupling: float) -> tuple[np.ndarray, np.ndarray]:
-    "Multiply by V: sum over the spin of each column in turn, weighing its bond to the spin in the next row."
+def _next_row(weights: np.ndarray, L: int, coupling: float) -> np.ndarray:
+    "Multiply by V: sum over the spin of each column in turn, weighing its bond to the spin in the next row; coupling = beta J."
+    bond = np.array([1.0, 0.0, 1.0])[:, None, None, None]
     for column in range(L):
-        (down, up), (mean_down, mean_up) = (y.reshape(-1, 2, 2**column, y.shape[-1]).swapaxes(0, 1) for y in (log, mean))
-        to_down = _add_weights(down + coupling, mean_down + 1, up - coupling, mean_up - 1)
-        to_up = _add_weights(down - coupling, mean_down - 1, up + coupling, mean_up + 1)
-        log, mean = (np.stack(pair, axis=1).reshape(log.shape) for pair in zip(to_down, to_up))
-    return log, mean
+        down, up = np.moveaxis(weights.reshape(3, -1, 2, 2**column, weights.shape[2]), 2, 0)
+        to_down = _add_weights(down + bond, up - bond, coupling)
+        to_up = _add_weights(down - bond, up + bond, coupling)
+        weights = np.stack([to_down, to_up], axis=2).reshape(weights.shape)
+    return weights
 
 # %% ../nbs/01_exact.ipynb #01-037
-def _weights_by_magnetisation(L: int, coupling: float) -> tuple[np.ndarray, np.ndarray]:
-    "ln W_n, and the mean bond sum, of all states with n = 0 ... N up spins, without field: two arrays (N+1,)."
+def _weights_by_magnetisation(L: int, coupling: float) -> np.ndarray:
+    "The weights W_n of all states with n = 0 ... N up spins, without field: a stack (top, log, mean bond sum) of (N+1,)."
     rows = np.concatenate(list(all_states((L,))))
-    total, total_mean = np.full(L * L + 1, _NEVER), np.zeros(L * L + 1)
+    total = _no_weights(L * L + 1)
     for start, copies in zip(*_distinct_rows(L)):
-        log, mean = np.full((2**L, 1), _NEVER), np.zeros((2**L, 1))
-        log[start] = math.log(copies / 2)
+        weights = _no_weights(2**L, 1)
+        weights[1, start] = math.log(copies / 2)
         for _ in range(L):
-            log, mean = _next_row(*_enter_row(log, mean, rows, coupling), L, coupling)
-        for log_n, mean_n in ((log[start], mean[start]), (log[start, ::-1], mean[start, ::-1])):
-            total, total_mean = _add_weights(total, total_mean, log_n, mean_n)
-    return total, total_mean
+            weights = _next_row(_enter_row(weights, rows), L, coupling)
+        for found in (weights[:, start], weights[:, start, ::-1]):
+            total = _add_weights(total, found, coupling)
+    return total
 
-# %% ../nbs/01_exact.ipynb #01-039
+# %% ../nbs/01_exact.ipynb #01-040
+def _check_range(beta: float, reach: float, others: str = "") -> None:
+    "`ValueError` if `beta` times the largest energy is no finite number: then neither is ln Z."
+    if not math.isfinite(beta * reach):
+        limit = sys.float_info.max / reach
+        raise ValueError(f"beta={beta}{others}: must be smaller, or ln Z is too large for a float (beta can be at most {limit:.3g} here)")
+
+# %% ../nbs/01_exact.ipynb #01-042
 @dataclass(frozen=True)
 class TransferResult:
     "Exact averages of the L x L Ising model, and the distribution of its magnetisation."
@@ -149,7 +166,7 @@ class TransferResult:
     m: np.ndarray  # the values -1, -1 + 2/N, ..., 1, shape (N+1,)
     probability: np.ndarray  # of each value, shape (N+1,), sums to 1
 
-
+# %% ../nbs/01_exact.ipynb #01-043
 def transfer_matrix(
     L: int,  # side of the torus, 2 to 9
     beta: float,  # inverse temperature, in 1/energy
@@ -159,16 +176,18 @@ def transfer_matrix(
     "Exact ln Z, averages and P(m) of the nearest-neighbour Ising model on an L x L torus, row by row."
     L, beta, J, h = check_count("L", L, 2), check_beta(beta), check_number("J", J), check_number("h", h)
     if L > 9:
-        raise ValueError(f"L={L}: must be a whole number from 2 to 9")
-    n_sites, m = L * L, np.arange(-L * L, L * L + 1, 2) / (L * L)
-    log, bonds = _weights_by_magnetisation(L, check_number("beta * J", beta * J))
-    log = log + check_number("beta * h", beta * h) * n_sites * m
-    lnZ = float(np.logaddexp.reduce(log))
-    probability = np.exp(log - lnZ)
+        raise ValueError(f"L={_shown(L)}: must be a whole number from 2 to 9")
+    n_sites, total = L * L, np.arange(-L * L, L * L + 1, 2)
+    _check_range(beta, 2 * n_sites * (2 * abs(J) + abs(h)), f", J={J}, h={h}")
+    top, log, bonds = _weights_by_magnetisation(L, beta * J)
+    gain, m = J * top + h * total, total / n_sites  # minus the energy of the largest term, whose part is kept apart
+    log = log + beta * (gain - gain.max())
+    weight = np.exp(log - log.max())
+    lnZ, probability = beta * gain.max() + (log.max() + math.log(weight.sum())), weight / weight.sum()
     values = {"energy": -J * bonds / n_sites - h * m, "m": m, "abs_m": abs(m), "m2": m**2, "m4": m**4}
-    return TransferResult(lnZ, {k: float(probability @ v) for k, v in values.items()}, m, probability)
+    return TransferResult(float(lnZ), {k: float(probability @ v) for k, v in values.items()}, m, probability)
 
-# %% ../nbs/01_exact.ipynb #01-048
+# %% ../nbs/01_exact.ipynb #01-052
 BETA_C = 0.5 * math.asinh(1.0)  # critical inverse temperature of the square lattice at J = 1: ln(1 + √2)/2
 
 
@@ -177,7 +196,7 @@ def _temperature(beta: float) -> tuple[float, float, float]:
     tail = math.exp(-4 * beta)
     return 2 * math.exp(-2 * beta) / (1 + tail), math.tanh(2 * beta), 2 * beta + math.log1p(tail) - math.log(2)
 
-# %% ../nbs/01_exact.ipynb #01-051
+# %% ../nbs/01_exact.ipynb #01-055
 def _modes(
     q: np.ndarray,  # wave numbers, not zero
     beta: float,  # inverse temperature
@@ -195,7 +214,7 @@ def _modes(
     v_rate = 4 * s * t * (5 * s * s - t * t) / (r * (a + r)) - v * (r_rate + rate - 2 * c - 4 * t)
     return np.array([np.log(2 * (a + r)), rate, 2 * (n_rate - n * r_rate) / r, u, v, v_rate])
 
-# %% ../nbs/01_exact.ipynb #01-054
+# %% ../nbs/01_exact.ipynb #01-058
 def _soft_mode(
     beta: float,  # inverse temperature
 ) -> tuple[np.ndarray, int]:  # (6, 1), and +1 or -1
@@ -209,7 +228,7 @@ def _soft_mode(
     column = [math.log(size), rate, -4 * side * s / (1 - side * s), u, 2 * side * (u + u_over_sinh), v_rate]
     return np.array(column)[:, None], side
 
-# %% ../nbs/01_exact.ipynb #01-057
+# %% ../nbs/01_exact.ipynb #01-061
 def _product(
     L: int,  # side of the lattice
     modes: np.ndarray,  # (6, L), from `_modes` and `_soft_mode`
@@ -226,7 +245,7 @@ def _product(
     exponent2 = L / 2 * curvature.sum() + (g2 - g1 * g1).sum()
     return exponent, exponent1, exponent2, f[0], f1[0], f2[0]
 
-# %% ../nbs/01_exact.ipynb #01-060
+# %% ../nbs/01_exact.ipynb #01-064
 @dataclass(frozen=True)
 class KaufmanResult:
     "Exact thermodynamics of the L x L Ising model at J = 1, h = 0."
@@ -234,13 +253,16 @@ class KaufmanResult:
     energy: float  # per site, in units of J
     specific_heat: float  # per site: β² var(E)/N, in units of k_B
 
-
+# %% ../nbs/01_exact.ipynb #01-065
 def kaufman(
-    L: int,  # side of the torus, >= 2
+    L: int,  # side of the torus, 2 to 10^6 (which takes seconds)
     beta: float,  # inverse temperature, in 1/J
 ) -> KaufmanResult:
     "ln Z, energy and specific heat of the L x L torus, from Kaufman's four products (Phys. Rev. 76, 1232)."
     L, beta = check_count("L", L, 2), check_beta(beta)
+    if L > 10**6:
+        raise ValueError(f"L={_shown(L)}: must be a whole number from 2 to 10**6")
+    _check_range(beta, 2 * L * L, f", L={L}")
     q = np.arange(1, 2 * L) * np.pi / L
     soft, side = _soft_mode(beta)
     odd, even = _modes(q[::2], beta), np.hstack([soft, _modes(q[1::2], beta)])
@@ -253,7 +275,7 @@ def kaufman(
     variance = max(0.0, float(Z2 / Z - (Z1 / Z) ** 2))
     return KaufmanResult(float(lnZ), float(0.0 - (rate[0] + Z1 / Z) / L**2), beta * (beta * variance / L**2))
 
-# %% ../nbs/01_exact.ipynb #01-070
+# %% ../nbs/01_exact.ipynb #01-075
 def _wave_numbers(panels: int = 52, points: int = 24) -> tuple[np.ndarray, np.ndarray]:
     "Gauss-Legendre nodes in (0, π) on panels that halve towards 0, and weights for (1/π) ∫ dq."
     nodes, weights = np.polynomial.legendre.leggauss(points)
@@ -261,7 +283,7 @@ def _wave_numbers(panels: int = 52, points: int = 24) -> tuple[np.ndarray, np.nd
     half = np.diff(edges)[:, None] / 2
     return (edges[:-1, None] + half * (1 + nodes)).ravel(), (half * weights).ravel() / math.pi
 
-# %% ../nbs/01_exact.ipynb #01-072
+# %% ../nbs/01_exact.ipynb #01-077
 @dataclass(frozen=True)
 class OnsagerResult:
     "Exact thermodynamics of the infinite square lattice at J = 1, h = 0."
@@ -276,10 +298,11 @@ def onsager(
 ) -> OnsagerResult:
     "ln Z, energy, magnetisation and specific heat per site of the infinite lattice (Onsager 1944, Yang 1952)."
     beta = check_beta(beta)
+    _check_range(beta, 2)
     s, t, log_cosh = _temperature(beta)
     q, weight = _wave_numbers()
     value, rate, curvature = _modes(q, beta)[:3] @ weight / 2
     x = s / t if t > s else 1.0
     m = ((t - s) / t * (1 + x) * (1 + x * x)) ** 0.125 if t > s else 0.0
-    heat = math.inf if beta == BETA_C else max(0.0, float(beta * beta * curvature))
+    heat = math.inf if beta == BETA_C else max(0.0, beta * (beta * float(curvature)))
     return OnsagerResult(float(log_cosh + value), float(0.0 - rate), float(m), heat)

@@ -16,8 +16,8 @@ import numpy as np
 import xarray as xr
 from scipy.optimize import brentq, minimize_scalar
 
-from .analysis import DERIVED, format_uncertainty, gamma_error, observable_series
-from .models import check_beta, check_number
+from .analysis import DERIVED, _beta_and_shape, _check_series, _value_and_slopes, format_uncertainty, gamma_error, observable_series
+from .models import _shown, check_beta, check_number
 
 # %% ../nbs/111_reweighting.ipynb #111-007
 def _log_sum(logs, axis=None):
@@ -80,26 +80,44 @@ def _check_connected(W, omega, betas, minimum=20):
                              f"at least {minimum} are needed, so add a run in between")
 
 # %% ../nbs/111_reweighting.ipynb #111-017
+def _check_run(k, ensemble):
+    "Series, inverse temperature and shape of one ensemble, whose energy must fluctuate."
+    try:
+        series, (beta, shape) = observable_series(ensemble), _beta_and_shape(ensemble)
+        series = {name: _check_series(v, name) for name, v in series.items()}
+    except ValueError as error:
+        raise ValueError(f"ensembles[{k}]: {error}") from None
+    if "energy" not in series:
+        raise ValueError(f"ensembles[{k}]: variables {sorted(series)}; the energy per site is needed")
+    if np.ptp(series["energy"]) == 0:
+        raise ValueError(f"ensembles[{k}]: the energy is {series['energy'][0, 0]:g} in every draw; must fluctuate, "
+                         f"or nothing tells how far the run reaches")
+    return series, beta, shape
+
+# %% ../nbs/111_reweighting.ipynb #111-019
+def _check_independent(ensembles, shapes):
+    "Of one model, and with different dice: sample() makes them of seed, temperature and method, a ladder of its seed."
+    models, seeds = [str(e.attrs.get("model", list(shape))) for e, shape in zip(ensembles, shapes)], {}
+    for k, (ensemble, model) in enumerate(zip(ensembles, models)):
+        if (model, shapes[k]) != (models[0], shapes[0]):
+            raise ValueError(f"ensembles[{k}]: model {model}, but the first is {models[0]}; the same model is needed")
+        seed, method = ensemble.attrs.get("seed"), ensemble.attrs.get("method")
+        tempered = method == "tempering"
+        dice = str((seed, method, None if tempered else ensemble.attrs.get("beta")))
+        if seed is not None and (first := seeds.setdefault(dice, k)) != k:
+            why = f"the ladder of ensembles[{first}], whose temperatures exchange configurations" if tempered else f"ensembles[{first}]'s"
+            raise ValueError(f"ensembles[{k}]: seed={_shown(seed)} is {why}; runs must be independent, so give each its own seed")
+
+
 def _check_runs(ensembles):
-    "A list of ensembles of one model, at known temperatures, with energies, from different seeds."
+    "Series, inverse temperatures and shape of a list of independent ensembles of one model."
     if isinstance(ensembles, (xr.Dataset, str, dict)) or not isinstance(ensembles, Sequence) or not len(ensembles):
         raise ValueError(f"ensembles={type(ensembles).__name__}: a list of ensembles as sample() returns them is needed")
-    series, seen = [observable_series(e) for e in ensembles], {}
-    for k, (ensemble, values) in enumerate(zip(ensembles, series)):
-        if missing := {"beta", "shape"} - set(ensemble.attrs):
-            raise ValueError(f"ensembles[{k}].attrs: {sorted(missing)} missing; sample() writes them")
-        check_beta(ensemble.attrs["beta"])
-        if "energy" not in values:
-            raise ValueError(f"ensembles[{k}]: variables {sorted(values)}; the energy per site is needed")
-        model = str(ensemble.attrs.get("model", list(ensemble.attrs["shape"])))
-        if model != (first := seen.setdefault("model", model)):
-            raise ValueError(f"ensembles[{k}]: model {model}, but the first is {first}; the same model is needed")
-        seed = ensemble.attrs.get("seed")
-        if seed is not None and seen.setdefault(f"seed {seed}", k) != k:
-            raise ValueError(f"ensembles[{k}]: seed={seed} was used before; runs must be independent, each of its own seed")
-    return series
+    series, betas, shapes = zip(*[_check_run(k, e) for k, e in enumerate(ensembles)])
+    _check_independent(ensembles, shapes)
+    return series, betas, shapes[0]
 
-# %% ../nbs/111_reweighting.ipynb #111-020
+# %% ../nbs/111_reweighting.ipynb #111-022
 SHARE = math.exp(-1)  # reweight no further than one standard deviation of the energy; see below
 
 
@@ -111,6 +129,7 @@ def _row(arrays):
 class _Mixture:
     "What all draws of all runs know, each computed once: arrays (n,) or (K, n)."
     _energy = cached_property(lambda self: self.n_sites * _row(self.series["energy"]))
+    _excess = cached_property(lambda self: self._energy - self._energy.min())
     _omega = cached_property(lambda self: _row(0 * v + c / v.size for c, v in zip(self.counts, self.series["energy"])))
     _log_omega = cached_property(lambda self: np.log(self._omega))
     _problem = cached_property(lambda self: (np.log(self.counts), self.betas, self._energy))
@@ -118,7 +137,7 @@ class _Mixture:
     _W = cached_property(lambda self: _memberships(self.free_energies, *self._problem))
     _response = cached_property(lambda self: _response(self._W, self._omega))
 
-# %% ../nbs/111_reweighting.ipynb #111-021
+# %% ../nbs/111_reweighting.ipynb #111-023
 @dataclass(frozen=True, eq=False)
 class Combined(_Mixture):
     "Runs at several temperatures as one; made by `combine`."
@@ -145,16 +164,15 @@ class Combined(_Mixture):
         "(K, K): entry [k, j] is the probability that a draw from run k would be taken for one from run j."
         return (self._W / (self._W @ self._omega)[:, None] * self._omega) @ self._W.T
 
-# %% ../nbs/111_reweighting.ipynb #111-022
+# %% ../nbs/111_reweighting.ipynb #111-024
 def combine(
-    ensembles: Sequence,  # runs of one model at one or several temperatures, each of its own seed
+    ensembles: Sequence,  # independent runs of one model at one or several temperatures
 ) -> Combined:
     "All runs together, by MBAR (Shirts and Chodera 2008); ValueError if they do not overlap."
-    every = _check_runs(ensembles)
-    order = np.argsort([float(e.attrs["beta"]) for e in ensembles], kind="stable")
-    betas = np.array([float(ensembles[k].attrs["beta"]) for k in order])
+    every, betas, shape = _check_runs(ensembles)
+    order, n_sites = np.argsort(betas, kind="stable"), math.prod(shape)
+    betas = np.array(betas)[order]
     series = {n: [every[k][n] for k in order] for n in sorted(set.intersection(*map(set, every)))}
-    n_sites = math.prod(int(n) for n in ensembles[0].attrs["shape"])
     counts = np.array([gamma_error(v, "energy").n_eff for v in series["energy"]])
     means = n_sites * np.array([v.mean() for v in series["energy"]])
     start = np.append(0.0, np.cumsum(np.diff(betas) * (means[1:] + means[:-1]) / 2))
@@ -164,7 +182,7 @@ def combine(
     _check_connected(solved._W, solved._omega, betas)
     return replace(solved, free_energy_errors=_free_energy_errors(solved))
 
-# %% ../nbs/111_reweighting.ipynb #111-024
+# %% ../nbs/111_reweighting.ipynb #111-026
 def _response(W, omega):
     "Pseudo-inverse, at fixed f_1, of the curvature H: (K, K) with a first row and column of zeros."
     curvature = np.diag(W @ omega) - (W * omega) @ W.T
@@ -188,10 +206,11 @@ def _free_energy_errors(c):
     rows = (c._response[1:] @ c._W) * c._omega
     return np.array([0.0, *(_error(_cut(row, c.series)) for row in rows)])
 
-# %% ../nbs/111_reweighting.ipynb #111-029
+# %% ../nbs/111_reweighting.ipynb #111-031
 def _log_weights(c, beta):
     "Logarithms of ω and of the weights at beta, with Σ ω w = 1."
-    logs = -beta * c._energy - c._log_q
+    with np.errstate(over="ignore"):  # exp(-∞) = 0: at T = 0 the draws of lowest energy are left
+        logs = -beta * c._excess - c._log_q
     return c._log_omega, logs - _log_sum(logs + c._log_omega)
 
 
@@ -213,7 +232,7 @@ def _least(c, beta, minimum, share):
     nearest = min(max(beta, c.betas[0]), c.betas[-1])
     return minimum if nearest == beta else max(minimum, share * _n_eff(c, nearest))
 
-# %% ../nbs/111_reweighting.ipynb #111-030
+# %% ../nbs/111_reweighting.ipynb #111-032
 def _farthest(c, start, sign, minimum, share):
     "The last beta, going outwards from a run, at which enough draws are left: in growing steps, then by bisection."
     enough = lambda b: _n_eff(c, b) >= _least(c, b, minimum, share)
@@ -236,24 +255,27 @@ def _reach(c, minimum, share):
     "The interval of beta around the runs in which enough draws are left."
     return tuple(_farthest(c, float(start), sign, minimum, share) for start, sign in ((c.betas[0], -1), (c.betas[-1], 1)))
 
-# %% ../nbs/111_reweighting.ipynb #111-034
-def _names(c, observables):
+# %% ../nbs/111_reweighting.ipynb #111-036
+def _names(c, observables, argument="observables"):
     "The observables and derived quantities asked for; all that are possible if None."
     known = [*c.series, *(n for n, d in DERIVED.items() if set(d.needs) - {"energy2"} <= set(c.series))]
     if observables is None:
         return known
     if isinstance(observables, str) or not isinstance(observables, Sequence) or not len(observables):
-        raise ValueError(f"observables={observables!r}: a list of names is needed; known are {', '.join(known)}")
+        raise ValueError(f"{argument}={_shown(observables)}: a list of names is needed; known are {', '.join(known)}")
     if unknown := [n for n in observables if n not in known]:
-        raise ValueError(f"observables={unknown[0]!r}: unknown; accepted are {', '.join(known)}")
+        raise ValueError(f"{argument}={_shown(unknown[0])}: unknown; accepted are {', '.join(known)}")
     return list(observables)
 
-
+# %% ../nbs/111_reweighting.ipynb #111-038
 def _check_betas(c, betas, minimum, share):
     "A row of inverse temperatures at which enough effective draws are left."
-    values = np.atleast_1d(betas)
+    try:
+        values = np.atleast_1d(betas)
+    except ValueError:  # rows of different lengths
+        values = np.array("")
     if values.dtype.kind not in "iuf" or values.ndim != 1 or not len(values):
-        raise ValueError(f"betas={betas!r}: one or several numbers >= 0 are needed")
+        raise ValueError(f"betas={_shown(betas)}: one or several numbers >= 0 are needed")
     values = np.array([check_beta(float(b)) for b in values])
     for b in values:
         if (n := _n_eff(c, b)) < (least := _least(c, b, minimum, share)):
@@ -261,7 +283,7 @@ def _check_betas(c, betas, minimum, share):
                              f"the runs were made from beta={c.betas[0]:g} to {c.betas[-1]:g}, so add one nearby")
     return values
 
-# %% ../nbs/111_reweighting.ipynb #111-035
+# %% ../nbs/111_reweighting.ipynb #111-039
 def _draws(c, name):
     "All draws of one observable in a row."
     return c._energy**2 / c.n_sites**2 if name == "energy2" else _row(c.series[name])
@@ -274,20 +296,28 @@ def _means(c, beta, name):
     return weight, draws, {n: float(weight @ v) for n, v in draws.items()}
 
 
-def _value(c, beta, name, means=None):
+def _at_means(c, beta, name, means):
+    "Value and gradient of an observable or derived quantity at beta; refused if not finite, as U4 is where m2 = 0."
+    try:
+        as_numbers = {n: np.float64(v) for n, v in means.items()}
+        return _value_and_slopes(DERIVED[name], as_numbers, beta, c.n_sites) if name in DERIVED else (means[name], {name: 1.0})
+    except ValueError as error:
+        raise ValueError(f"observables={name!r} at beta={beta:g}: {error}") from None
+
+# %% ../nbs/111_reweighting.ipynb #111-041
+def _value(c, beta, name):
     "An observable or derived quantity at beta."
-    means = _means(c, beta, name)[2] if means is None else means
-    return DERIVED[name](means, beta, c.n_sites) if name in DERIVED else means[name]
+    return float(_at_means(c, beta, name, _means(c, beta, name)[2])[0])
 
 
 def _influence(c, beta, name):
     "Value of an observable or derived quantity at beta, and the influence of each draw on it, (n,)."
     weight, draws, means = _means(c, beta, name)
-    slopes = DERIVED[name].gradient(means, beta, c.n_sites) if name in DERIVED else {name: 1.0}
+    value, slopes = _at_means(c, beta, name, means)
     away = weight * sum(slope * (draws[n] - means[n]) for n, slope in slopes.items())
-    return _value(c, beta, name, means), away + c._omega * ((c._W @ away) @ c._response @ c._W)
+    return float(value), away + c._omega * ((c._W @ away) @ c._response @ c._W)
 
-# %% ../nbs/111_reweighting.ipynb #111-036
+# %% ../nbs/111_reweighting.ipynb #111-042
 def _curves(c, betas, observables, minimum, share):
     "Value and error (observable, beta), and n_eff (beta)."
     values, names = _check_betas(c, betas, minimum, share), _names(c, observables)
@@ -311,7 +341,7 @@ def reweight(
     "Single-histogram reweighting (Ferrenberg and Swendsen 1988), with Γ-method errors of the linearised ratio."
     return combine([ensemble]).at(betas, observables, minimum, share)
 
-# %% ../nbs/111_reweighting.ipynb #111-047
+# %% ../nbs/111_reweighting.ipynb #111-057
 @dataclass(frozen=True)
 class Measured:
     "A number with its standard error; prints as 0.4407(12)."
@@ -326,6 +356,15 @@ def _check_combined(name, c):
     if not isinstance(c, Combined):
         raise ValueError(f"{name}={type(c).__name__}: what combine() returns is needed")
 
+# %% ../nbs/111_reweighting.ipynb #111-059
+def _check_name(c, name):
+    "One observable or derived quantity that has a value."
+    _names(c, [name], "name")
+    try:
+        _value(c, float(c.betas[0]), name)
+    except ValueError as error:
+        raise ValueError(str(error).replace("observables=", "name=", 1)) from None
+
 
 def _common(ranges):
     "What several intervals have in common."
@@ -337,7 +376,7 @@ def _nearby(c):
     cold, warm = (1.5 / max(c.n_sites * c.series["energy"][k].std(), 1e-9) for k in (-1, 0))
     return _common([c.reach(), (c.betas[0] - warm, c.betas[-1] + cold)])
 
-# %% ../nbs/111_reweighting.ipynb #111-048
+# %% ../nbs/111_reweighting.ipynb #111-060
 def _check_range(between, *every):
     "An interval of beta within the reach of all; if None, what they have in common near their own temperatures."
     if between is None:
@@ -346,14 +385,15 @@ def _check_range(between, *every):
             raise ValueError("between=None: no beta is within the reach of all runs; runs at nearer temperatures are needed")
         return low, high
     reach = _common([c.reach() for c in every])
-    if not isinstance(between, (tuple, list)) or len(between) != 2 or not all(isinstance(b, Real) for b in between):
-        raise ValueError(f"between={between!r}: a pair (low, high) of inverse temperatures is needed")
-    low, high = map(check_beta, between)
+    try:
+        low, high = (check_number("", b) for b in between) if isinstance(between, (tuple, list)) else ()
+    except ValueError:
+        raise ValueError(f"between={_shown(between)}: a pair (low, high) of inverse temperatures is needed") from None
     if not reach[0] <= low < high <= reach[1]:
-        raise ValueError(f"between={between!r}: must be low < high within the reach of the runs, {reach[0]:g} to {reach[1]:g}")
+        raise ValueError(f"between={_shown(between)}: must be low < high within the reach of the runs, {reach[0]:g} to {reach[1]:g}")
     return low, high
 
-# %% ../nbs/111_reweighting.ipynb #111-050
+# %% ../nbs/111_reweighting.ipynb #111-062
 def _slope(c, beta, name, h):
     "Central difference of a curve, and its influences: (value, row), from the same draws on both sides."
     (up, right), (down, left) = (_influence(c, beta + s, name) for s in (h, -h))
@@ -367,7 +407,7 @@ def _peak_with_errors(c, name, top, h):
     shift = _slope(c, top, name, h)[1] / curvature
     return Measured(float(top), _error(_cut(shift, c.series))), Measured(height, _error(_cut(influence, c.series)))
 
-# %% ../nbs/111_reweighting.ipynb #111-051
+# %% ../nbs/111_reweighting.ipynb #111-063
 def peak(
     combined: Combined,  # runs around the peak
     name: str,  # observable or derived quantity with a maximum
@@ -375,7 +415,7 @@ def peak(
 ) -> tuple:  # (position in beta, height)
     "Where a curve is highest, and how high, each with its error. ValueError if the maximum is at an end."
     _check_combined("combined", combined)
-    _names(combined, [name])
+    _check_name(combined, name)
     low, high = _check_range(between, combined)
     grid = np.linspace(low, high, 33)
     k = int(np.argmax([_value(combined, b, name) for b in grid]))
@@ -385,24 +425,49 @@ def peak(
     found = minimize_scalar(fall, bounds=(grid[k - 1], grid[k + 1]), method="bounded", options={"xatol": 1e-9})
     return _peak_with_errors(combined, name, found.x, (high - low) / 200)
 
-# %% ../nbs/111_reweighting.ipynb #111-053
-def crossing(
-    first: Combined,  # runs of one lattice
-    second: Combined,  # runs of another
-    name: str = "binder",  # the quantity that crosses
-    between: tuple | None = None,  # (low, high) in beta, containing one crossing; None for all that is near all runs
-) -> tuple:  # (position in beta, common value)
-    "Where two curves meet, and at what height, each with its error. ValueError if they do not cross in the range."
-    for label, c in (("first", first), ("second", second)):
-        _check_combined(label, c)
-        _names(c, [name])
-    low, high = _check_range(between, first, second)
-    gap = lambda b: _value(first, b, name) - _value(second, b, name)
-    if np.sign(gap(low)) == np.sign(gap(high)):
-        raise ValueError(f"between=({low:g}, {high:g}): the {name!r} curves do not cross once there; another range is needed")
-    beta = brentq(gap, low, high, xtol=1e-10)
-    h = (high - low) / 200
+# %% ../nbs/111_reweighting.ipynb #111-066
+def _gap(first, second, name, beta):
+    "The difference of two curves at beta, and its standard error."
+    (a, ua), (b, ub) = (_influence(c, beta, name) for c in (first, second))
+    return a - b, math.hypot(_error(_cut(ua, first.series)), _error(_cut(ub, second.series)))
+
+
+def _check_crosses(first, second, name, grid):
+    "The curves change sides once on the grid, and differ at both of its ends by two standard errors."
+    signs = np.sign([_value(first, b, name) - _value(second, b, name) for b in grid])
+    changes, where = np.count_nonzero(np.diff(signs[signs != 0])), f"between=({grid[0]:g}, {grid[-1]:g})"
+    if changes != 1:
+        many = f"cross {changes} times" if changes else "do not cross"
+        raise ValueError(f"{where}: the {name!r} curves {many} there; must be a range with one crossing, so another range is needed")
+    for b in (grid[0], grid[-1]):
+        gap, error = _gap(first, second, name, b)
+        if abs(gap) < 2 * error:
+            raise ValueError(f"{where}: at beta={b:g} the {name!r} curves differ by {format_uncertainty(gap, error)}; must be two "
+                             f"standard errors at both ends, or the crossing may be noise: a wider range or longer runs are needed")
+
+# %% ../nbs/111_reweighting.ipynb #111-068
+def _crossing_with_errors(first, second, name, beta, h):
+    "Position and common value; slopes from differences over h."
     (a, ua), (b, ub) = (_influence(c, beta, name) for c in (first, second))
     da, db = (_slope(c, beta, name, h)[0] for c in (first, second))
     error = lambda s, t: math.hypot(_error(_cut(s * ua, first.series)), _error(_cut(t * ub, second.series)))
-    return Measured(float(beta), error(1 / (da - db), 1 / (da - db))), Measured(a, error(db / (da - db), da / (da - db)))
+    return Measured(beta, error(1 / (da - db), 1 / (da - db))), Measured(a, error(db / (da - db), da / (da - db)))
+
+# %% ../nbs/111_reweighting.ipynb #111-069
+def crossing(
+    first: Combined,  # runs of one lattice
+    second: Combined,  # runs of another, with another number of sites
+    name: str = "binder",  # the quantity that crosses
+    between: tuple | None = None,  # (low, high) in beta, containing one crossing; None for all that is near all runs
+) -> tuple:  # (position in beta, common value)
+    "Where two curves meet, and at what height, each with its error. ValueError unless they are seen to cross once."
+    for label, c in (("first", first), ("second", second)):
+        _check_combined(label, c)
+    if first.n_sites == second.n_sites:
+        raise ValueError(f"second: {second.n_sites} sites, as many as first has; must be a lattice of another size")
+    for c in (first, second):
+        _check_name(c, name)
+    low, high = _check_range(between, first, second)
+    _check_crosses(first, second, name, np.linspace(low, high, 33))
+    beta = brentq(lambda b: _value(first, b, name) - _value(second, b, name), low, high, xtol=1e-10)
+    return _crossing_with_errors(first, second, name, float(beta), (high - low) / 200)

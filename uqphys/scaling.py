@@ -9,14 +9,15 @@ __all__ = ['scaling_table', 'Fit', 'power_law', 'shifted_peaks', 'Collapse', 'co
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
+from reprlib import repr as shortened  # of long lists, for messages
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from scipy import stats
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
-from scipy.optimize import curve_fit, minimize
+from scipy.optimize import minimize, minimize_scalar
 from threadpoolctl import threadpool_limits
 
 from .analysis import DERIVED, gamma_error, linearised, observable_series
@@ -29,8 +30,20 @@ def _one_estimate(values, name, beta, n_sites):
     values = values | ({"energy2": values["energy"] ** 2} if "energy" in values else {})
     known = [*(set(values) - {"energy2"}), *(n for n, d in DERIVED.items() if set(d.needs) <= set(values))]
     if name not in known:
-        raise ValueError(f"name={name!r}: unknown; accepted are {', '.join(sorted(known))}")
+        raise ValueError(f"name={shortened(name)}: unknown; accepted are {', '.join(sorted(known))}")
     return gamma_error(linearised(DERIVED[name], values, beta, n_sites) if name in DERIVED else values[name], name)
+
+
+def _side_and_beta(attrs, k):
+    "Side, number of sites and β, of a lattice with equal sides."
+    shape, beta = attrs.get("shape", ()), attrs.get("beta", 0)
+    listed = isinstance(shape, (Sequence, np.ndarray)) and not isinstance(shape, str)
+    whole = listed and all(isinstance(n, Integral) and n >= 1 for n in shape)
+    number = isinstance(beta, Real) and not isinstance(beta, bool) and 0 < beta < math.inf
+    if not whole or not number or len(set(shape)) != 1:
+        shown = f"shape {shortened(tuple(shape) if listed else shape)}, beta {shortened(beta)}"
+        raise ValueError(f"ensembles[{k}].attrs: {shown}; they must be equal sides and a number > 0")
+    return int(shape[0]), int(shape[0]) ** len(shape), float(beta)
 
 
 def scaling_table(
@@ -42,11 +55,10 @@ def scaling_table(
         raise ValueError(f"ensembles={type(ensembles).__name__}: a list of ensembles as sample() returns them is needed")
     rows = []
     for k, ensemble in enumerate(ensembles):
-        values, shape, beta = observable_series(ensemble), ensemble.attrs.get("shape", ()), ensemble.attrs.get("beta", 0)
-        if len(set(shape)) != 1 or not float(beta) > 0:
-            raise ValueError(f"ensembles[{k}].attrs: shape {tuple(shape)}, beta {beta}; equal sides and beta > 0 are needed")
-        found = _one_estimate(values, name, float(beta), int(shape[0]) ** len(shape))
-        rows.append((int(shape[0]), 1 / float(beta), found.value, found.error))
+        values = observable_series(ensemble)
+        side, n_sites, beta = _side_and_beta(ensemble.attrs, k)
+        found = _one_estimate(values, name, beta, n_sites)
+        rows.append((side, 1 / beta, found.value, found.error))
     return pd.DataFrame(rows, columns=["L", "T", "value", "error"])
 
 # %% ../nbs/112_scaling.ipynb #112-012
@@ -64,29 +76,39 @@ class Fit:
         return self.parameters[name]
 
     def __str__(self):
-        found = ", ".join(f"{name} = {value}" for name, value in self.parameters.items())
+        shown = lambda m: str(m) if math.isfinite(m.error) else f"{m.value:.4g}({m.error})"  # unknown, and not exact
+        found = ", ".join(f"{name} = {shown(value)}" for name, value in self.parameters.items())
         return f"{found}; chi2/dof = {self.chi2:.1f}/{self.dof}"
 
 
 def _check_points(sizes, points, least):
-    "Sizes, values and errors as arrays; at least so many, all errors positive."
+    "Sizes, values and errors as arrays; at least so many sizes, all errors positive."
     try:
-        L, y, e = np.array([(size, p.value, p.error) for size, p in zip(sizes, points, strict=True)], dtype=float).T
-    except (TypeError, ValueError, AttributeError):
-        raise ValueError(f"points={points!r}: as many numbers with .value and .error as sizes={sizes!r} are needed") from None
-    if len(set(L)) < least or not (np.isfinite([L, y, e]).all() and (e > 0).all() and (L > 0).all()):
-        raise ValueError(f"points: {len(set(L))} sizes; at least {least} different ones, finite values, errors > 0 are needed")
+        L, y, e = np.array([(float(size), float(p.value), float(p.error)) for size, p in zip(sizes, points, strict=True)]).T
+    except (TypeError, ValueError, AttributeError, OverflowError):
+        raise ValueError(f"points={shortened(points)[:100]}: must be as many numbers with .value and .error as "
+                         f"sizes={shortened(sizes)[:60]} has numbers") from None
+    good = (np.abs([L, y, e]) < 1e30).all() and min(e.min(), L.min()) > 1e-30
+    if len(set(L)) < least or not good:
+        raise ValueError(f"points={shortened(points)[:100]}: {len(set(L))} sizes; at least {least} different ones, "
+                         "finite values, errors > 0 are needed, all below 1e30")
     return L, y, e
 
 # %% ../nbs/112_scaling.ipynb #112-013
-def _least_squares(names, form, L, y, e, start):
-    "A weighted fit of form(L, *parameters), with errors from the errors of the points."
-    best, covariance = curve_fit(form, L, y, p0=start, sigma=e, absolute_sigma=True, maxfev=10000)
-    chi2 = float((((y - form(L, *best)) / e) ** 2).sum())
-    found = {n: Measured(float(b), float(s)) for n, b, s in zip(names, best, np.sqrt(np.diag(covariance)))}
-    return Fit(found, chi2, len(L) - len(best))
+def _linear_fit(names, columns, y, e):
+    "Weighted least squares of y by the columns, solved at once; None where they cannot be told apart."
+    X = np.array(columns).T / e[:, None]
+    length = np.sqrt((X**2).sum(axis=0))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        X = X / length  # of equal size, so that the condition number is that of the problem
+    if not np.isfinite(X).all() or np.linalg.cond(X) > 1e8:
+        return None
+    inverse = np.linalg.pinv(X)
+    best, errors = inverse @ (y / e), np.sqrt((inverse**2).sum(axis=1))  # covariance (XᵀX)⁻¹
+    chi2 = float(((y / e - X @ best) ** 2).sum())
+    return Fit({n: Measured(float(b), float(s)) for n, b, s in zip(names, best / length, errors / length)}, chi2, len(y) - len(best))
 
-# %% ../nbs/112_scaling.ipynb #112-014
+# %% ../nbs/112_scaling.ipynb #112-015
 def power_law(
     sizes: Sequence,  # lengths L, at least two
     points: Sequence,  # one for each size, with .value > 0 and .error: Measured or Estimate
@@ -95,32 +117,55 @@ def power_law(
     L, y, e = _check_points(sizes, points, 2)
     if not (y > 0).all():
         raise ValueError(f"points: the value {y.min():g}; a power law needs values > 0")
-    centre = np.log(L).mean()  # amplitude and exponent are less correlated there
-    line = lambda size, a, b: a + b * (np.log(size) - centre)
-    found = _least_squares(("a", "b"), line, L, np.log(y), e / y, (np.log(y).mean(), 1.0))
-    a, b = found["a"], found["b"]
-    amplitude = math.exp(a.value - b.value * centre)
-    amplitude = Measured(amplitude, amplitude * math.hypot(a.error, b.error * centre))
-    return Fit({"amplitude": amplitude, "exponent": b}, found.chi2, found.dof)
+    l, one = np.log(L), np.ones(len(L))
+    fits = [_linear_fit(("a", "b"), (one, l - centre), np.log(y), e / y) for centre in (0.0, l.mean())]
+    if None in fits or not abs(fits[0]["a"].value) < 700:
+        raise ValueError(f"points: no amplitude and exponent for {shortened(points)[:100]}; the sizes must differ by more")
+    a, b = fits[0]["a"], fits[1]["b"]
+    amplitude = math.exp(a.value)
+    return Fit({"amplitude": Measured(amplitude, amplitude * a.error), "exponent": b}, fits[1].chi2, fits[1].dof)
 
-# %% ../nbs/112_scaling.ipynb #112-015
+# %% ../nbs/112_scaling.ipynb #112-018
+_NU = (0.1, 10.0)  # where ν is looked for
+
+
+def _peaks_at(L, y, e, nu):
+    return _linear_fit(("t_c", "a"), (np.ones(len(L)), L ** (-1 / nu)), y, e)
+
+
+def _peaks_free(L, y, e):
+    "The fit with the best ν, its errors from the slopes by all three parameters; None if the points do not say it."
+    chi2 = lambda log_nu: fit.chi2 if (fit := _peaks_at(L, y, e, math.exp(log_nu))) else math.inf
+    grid = np.linspace(*np.log(_NU), 40)
+    k = int(np.argmin([chi2(g) for g in grid]))
+    if k in (0, len(grid) - 1):
+        return None
+    nu = math.exp(minimize_scalar(chi2, bounds=(grid[k - 1], grid[k + 1]), method="bounded", options={"xatol": 1e-9}).x)
+    line = _peaks_at(L, y, e, nu)
+    t_c, a, power = line["t_c"].value, line["a"].value, L ** (-1 / nu)
+    shift = _linear_fit(("t_c", "a", "nu"), (np.ones(len(L)), power, a * power * np.log(L) / nu**2), y - t_c - a * power, e)
+    if shift is None or shift["nu"].error > nu * np.ptp(grid) / 4:
+        return None
+    errors = {n: Measured(value, shift[n].error) for n, value in (("t_c", t_c), ("a", a), ("nu", nu))}
+    return Fit(errors, line.chi2, len(L) - 3)
+
+# %% ../nbs/112_scaling.ipynb #112-019
 def shifted_peaks(
     sizes: Sequence,  # lengths L, at least three (two if nu is given)
     points: Sequence,  # pseudo-critical temperatures T_c(L), with .value and .error
-    nu: float | None = None,  # correlation-length exponent; None to fit it
+    nu: float | None = None,  # correlation-length exponent, 0.1 to 10; None to fit it
 ) -> Fit:  # parameters t_c, a and, if fitted, nu
     "Weighted fit of T_c(L) = T_c + a L^(-1/nu)."
     L, y, e = _check_points(sizes, points, 3 if nu is None else 2)
-    if nu is not None:
-        if check_number("nu", nu) <= 0:
-            raise ValueError(f"nu={nu}: the exponent of the correlation length must be > 0")
-        line = lambda size, t_c, a: t_c + a * size ** (-1 / nu)
-        return _least_squares(("t_c", "a"), line, L, y, e, (y[-1], 1.0))
-    curve = lambda size, t_c, a, nu: t_c + a * size ** (-1 / np.abs(nu))
-    start = shifted_peaks(sizes, points, nu=1.0)
-    return _least_squares(("t_c", "a", "nu"), curve, L, y, e, (start["t_c"].value, start["a"].value, 1.0))
+    if nu is not None and not _NU[0] <= check_number("nu", nu) <= _NU[1]:
+        raise ValueError(f"nu={nu}: the exponent of the correlation length must be from {_NU[0]:g} to {_NU[1]:g}")
+    found = _peaks_free(L, y, e) if nu is None else _peaks_at(L, y, e, nu)
+    if found is None:
+        what = f"nu between {_NU[0]:g} and {_NU[1]:g}; give nu" if nu is None else "T_c; the sizes must differ by more"
+        raise ValueError(f"points={shortened(points)[:100]}: they do not determine {what}, or more precise points")
+    return found
 
-# %% ../nbs/112_scaling.ipynb #112-020
+# %% ../nbs/112_scaling.ipynb #112-024
 _NAMES = ("t_c", "log_nu", "exponent", "log_spread", "log_smoothness", "log_misfit")
 
 
@@ -140,7 +185,7 @@ class _Problem:
         x = (self.t - p[0]) * stretch
         return x, -stretch, -x * self.l * math.exp(-p[1]), np.exp(self.l * p[2])
 
-# %% ../nbs/112_scaling.ipynb #112-021
+# %% ../nbs/112_scaling.ipynb #112-025
 def _covariance(q, p):
     "Σ, and its derivative by each of the six parameters."
     x, dx_t, dx_nu, s = q.scaled(p)
@@ -152,13 +197,13 @@ def _covariance(q, p):
     slopes = [by_x(dx_t), by_x(dx_nu), np.add.outer(q.l, q.l) * (M + rest), 2 * M, M * D**2, 2 * rest]
     return M + rest + np.diag(q.e**2), slopes
 
-# %% ../nbs/112_scaling.ipynb #112-022
+# %% ../nbs/112_scaling.ipynb #112-026
 def _minus_log_posterior(p, q):
     "-ln p(A) - ln prior, and its gradient (6,); infinite where Σ cannot be factorised."
     S, slopes = _covariance(q, p)
     try:
         factor = cho_factor(S, lower=True)
-    except LinAlgError:
+    except LinAlgError:  # points at nearly the same x, with errors far too small for rounding
         return math.inf, np.zeros(6)
     alpha, inverse = cho_solve(factor, q.y), cho_solve(factor, np.eye(len(q.y)))
     value = 0.5 * q.y @ alpha + np.log(np.diag(factor[0])).sum() + 0.5 * len(q.y) * math.log(2 * math.pi)
@@ -173,21 +218,33 @@ def _problem_of(data):
     "The problem, with priors read off the data."
     L, t, y, e = (data[c].to_numpy(dtype=float) for c in ("L", "T", "value", "error"))
     l = np.log(L) - np.log(L).mean()
-    centres = np.log([y.std() + abs(y.mean()), np.ptp(t) / 4, np.median(e) / 10])
+    centres = np.log([max(y.std() + abs(y.mean()), np.median(e)), np.ptp(t) / 4, np.median(e) / 10])
     return _Problem(l, t, y, e, centres, np.array([2.0, 1.0, 1.5]))
 
-# %% ../nbs/112_scaling.ipynb #112-026
-def _starts(q, known):
+# %% ../nbs/112_scaling.ipynb #112-030
+_LOG_NU = math.log(5)  # ν is looked for between 1/5 and 5
+
+
+def _growth(q):
+    "The power with which the median square of a size grows with L; values near zero do no harm, nor does a single large error."
+    sides = np.unique(q.l)
+    squares = [np.median(q.y[q.l == l] ** 2 + q.e[q.l == l] ** 2) for l in sides]
+    return float(np.polyfit(sides, np.log(squares) / 2, 1)[0])
+
+
+def _starts(q, known, each=3):
     "Points to start from, best first, and which of the six parameters are free; the others are held where they are known."
     free = np.array([n not in known for n in _NAMES])
-    growth = np.polyfit(q.l, np.log(np.abs(q.y).clip(1e-300)), 1)[0]
     temperatures, log_nus = np.quantile(q.t, np.linspace(0.1, 0.9, 9)), np.log([0.6, 1.0, 1.6])
-    grid = [np.array([t, log_nu, growth, *q.centres]) for t in temperatures for log_nu in log_nus]
-    for p in grid:
-        p[~free] = [known[n] for n in _NAMES if n in known]
-    return sorted(grid, key=lambda p: _minus_log_posterior(p, q)[0]), free
+    powers = _growth(q) + np.array([-0.6, 0.0, 0.6])
+    grid = np.array([[t, log_nu, c, *q.centres] for t in temperatures for log_nu in log_nus for c in powers])
+    grid[:, ~free] = [known[n] for n in _NAMES if n in known]
+    order = lambda points: sorted(np.unique(points, axis=0), key=lambda p: _minus_log_posterior(p, q)[0])[:each]
+    rough = grid.copy()
+    rough[:, 5] = np.maximum(q.centres[2], q.centres[0] - 3)  # a twentieth of the data: fewer hills, in case the errors are too small
+    return order(grid) + order(rough), free
 
-
+# %% ../nbs/112_scaling.ipynb #112-033
 def _curvature(p, q, free, unit):
     "Matrix of second derivatives over the free parameters, in their units."
     H = []
@@ -197,27 +254,99 @@ def _curvature(p, q, free, unit):
         H.append((_minus_log_posterior(p + step, q)[1] - _minus_log_posterior(p - step, q)[1])[free] * unit[free] / 2e-3)
     return (np.array(H) + np.array(H).T) / 2
 
-# %% ../nbs/112_scaling.ipynb #112-027
-@threadpool_limits.wrap(limits=1)  # small matrices: more threads only wait for each other
-def _search(q, known, starts=6):
-    "The lowest point (6,) and the covariance (6, 6) there, zero for what is known; ValueError if there is no such point."
-    grid, free = _starts(q, known)
-    unit = np.array([np.ptp(q.t) / 10, 0.1, 0.1, 1.0, 1.0, 1.0])
-    low = np.array([q.t.min(), -1.6, grid[0][2] - 5, *q.centres - 9])
-    high = np.array([q.t.max(), 1.6, grid[0][2] + 5, *q.centres + 9])
-    low[~free] = high[~free] = grid[0][~free]
+
+def _box(q, start, free):
+    "Lowest and highest values of the six parameters; what is known has only one."
+    c = _growth(q)
+    low, high = np.array([[q.t.min(), -_LOG_NU, c - 5, *q.centres - 9], [q.t.max(), _LOG_NU, c + 5, *q.centres + 9]])
+    return np.where(free, low, start), np.where(free, high, start)
+
+
+def _downhill(q, start, box, unit):
+    "The lowest point near `start`, (6,), and its cost."
     cost = lambda z: (lambda value, slope: (value, slope * unit))(*_minus_log_posterior(z * unit, q))
-    bounds, options = list(zip(low / unit, high / unit)), {"ftol": 1e-13, "gtol": 1e-6, "maxiter": 500}
-    found = [minimize(cost, p / unit, jac=True, method="L-BFGS-B", bounds=bounds, options=options) for p in grid[:starts]]
-    best = min(found, key=lambda result: result.fun).x * unit
-    H = _curvature(best, q, free, unit)
-    if (np.minimum(best - low, high - best) < 1e-6 * unit)[free].any() or np.linalg.eigvalsh(H)[0] <= 0:
-        raise ValueError(f"data: no collapse with T_c from {low[0]:g} to {high[0]:g}; temperatures on both sides are needed")
-    covariance = np.zeros((6, 6))
+    options = {"ftol": 1e-13, "gtol": 1e-6, "maxiter": 500}
+    found = minimize(cost, start / unit, jac=True, method="L-BFGS-B", bounds=np.array(box).T / unit[:, None], options=options)
+    return found.x * unit, float(found.fun)
+
+# %% ../nbs/112_scaling.ipynb #112-036
+def _left_out(S, y):
+    "z of each number as predicted by all others, for a Gaussian law with covariance S."
+    inverse = np.linalg.inv(S)
+    return inverse @ y / np.sqrt(np.diag(inverse))
+
+
+_LABELS = ("T_c", "nu", "exponent", "size of F", "smoothness of F", "misfit")
+_MORE = "more sizes, or smaller errors, are needed"
+
+
+def _advice(q, best, k):
+    "What to do about it: look at a point that is far off, at the temperatures, at the errors, or take more data."
+    z = _left_out(_covariance(q, best)[0], q.y)
+    worst = int(np.abs(z).argmax())
+    if k != 5 and abs(z[worst]) > 5:
+        return f"row {worst}, value {q.y[worst]:.4g}, is far off what all others say"
+    return {0: "temperatures on both sides are needed", 5: "the errors must be nearer to the scatter"}.get(k, _MORE)
+
+# %% ../nbs/112_scaling.ipynb #112-038
+def _check_sizes_matter(q, best, cost, free, unit):
+    "Refuse where a curve of T alone (ν = ∞), times L^c, is as good: ln of the ratio of probabilities below 7."
+    if not free[:2].any():
+        return
+    held = free & (np.arange(6) > 1)
+    starts = [np.array([q.t.mean(), 40.0, p[2], *p[3:]]) for p in (best, np.array([0, 0, best[2], *q.centres]))]
+    gain = min(_downhill(q, p, _box(q, p, held), unit)[1] for p in starts) - cost
+    if not gain > 7:
+        asked = " and ".join(_LABELS[k] for k in (0, 1) if free[k])
+        raise ValueError(f"data: {len(q.y)} points do not determine {asked}; a curve of T alone is as good "
+                         f"(ln of the ratio {gain:.1f}, must be > 7); {_advice(q, best, 1)}")
+
+# %% ../nbs/112_scaling.ipynb #112-040
+def _check_inside(q, best, box, free, unit):
+    low, high = box
+    for k in np.flatnonzero(free & (np.minimum(best - low, high - best) < 1e-6 * unit)):
+        end = best[k] if k in (0, 2) else math.exp(best[k])
+        advice = ("" if free.all() else "another `known`, or: ") + _advice(q, best, k)
+        raise ValueError(f"data: no collapse inside the bounds; {_LABELS[k]} must not end at its bound {end:g}; {advice}")
+
+
+def _check_precise(best, covariance, box, free):
+    "Refuse where an error exceeds a quarter of the range searched."
+    for k in np.flatnonzero(free[:3]):
+        error, width = math.sqrt(covariance[k, k]), box[1][k] - box[0][k]
+        if error > width / 4:
+            name = _LABELS[k] if k != 1 else "ln nu"
+            raise ValueError(f"data: they do not determine {name}; its error {error:.2g} must be below a quarter of "
+                             f"the range searched, {width:.3g}; {_MORE}")
+
+# %% ../nbs/112_scaling.ipynb #112-042
+def _check_single(found, best, cost, covariance):
+    "Refuse where another minimum, five errors away, is nearly as good."
+    errors = np.sqrt(np.diag(covariance))[:3]
+    for p, other in found:
+        if other < cost + 2 and (np.abs(p - best)[:3] > 5 * errors + 1e-9).any():
+            both = " and ".join(f"T_c={a[0]:.5g}, nu={math.exp(a[1]):.3g}, exponent={a[2]:.3g}" for a in (best, p))
+            raise ValueError(f"data: two collapses are equally good, {both}; {_MORE}")
+
+# %% ../nbs/112_scaling.ipynb #112-044
+@threadpool_limits.wrap(limits=1)  # small matrices: more threads only wait for each other
+def _search(q, known):
+    "The lowest point (6,) and the covariance (6, 6) there, zero for what is known; ValueError if the data do not determine it."
+    grid, free = _starts(q, known)
+    unit, box = np.array([np.ptp(q.t) / 10, 0.1, 0.1, 1.0, 1.0, 1.0]), _box(q, grid[0], free)
+    found = [_downhill(q, p, box, unit) for p in grid]
+    best, cost = min(found, key=lambda point: point[1])
+    _check_sizes_matter(q, best, cost, free, unit)
+    _check_inside(q, best, box, free, unit)
+    H, covariance = _curvature(best, q, free, unit), np.zeros((6, 6))
+    if np.linalg.eigvalsh(H)[0] <= 0:
+        raise ValueError(f"data: {len(q.y)} points do not determine T_c and the exponents; {_MORE}")
     covariance[np.ix_(free, free)] = np.linalg.inv(H) * np.outer(unit[free], unit[free])
+    _check_precise(best, covariance, box, free)
+    _check_single(found, best, cost, covariance)
     return best, covariance
 
-# %% ../nbs/112_scaling.ipynb #112-029
+# %% ../nbs/112_scaling.ipynb #112-046
 @dataclass(frozen=True, eq=False)
 class Collapse:
     "A finite-size scaling collapse; made by `collapse`."
@@ -234,13 +363,18 @@ class Collapse:
 
     def function(self, x) -> tuple:
         "F(x) and its standard error, given T_c and the exponents; the scaling function that no one wrote down."
-        return _scaling_function(self, np.asarray(x, dtype=float))
+        return _scaling_function(self, _check_x(x))
 
-# %% ../nbs/112_scaling.ipynb #112-030
-def _left_out(S, y):
-    "z of each number as predicted by all others, for a Gaussian law with covariance S."
-    inverse = np.linalg.inv(S)
-    return inverse @ y / np.sqrt(np.diag(inverse))
+# %% ../nbs/112_scaling.ipynb #112-047
+def _check_x(x):
+    "x as an array of finite numbers."
+    try:
+        array = np.asarray(x)
+    except (TypeError, ValueError):
+        array = np.array(None)
+    if array.dtype.kind not in "iuf" or not (np.abs(array := array.astype(float)) < 1e100).all():
+        raise ValueError(f"x={shortened(x)}: must be a finite number or an array of finite numbers, below 1e100")
+    return array
 
 
 def _scaling_function(c, x):
@@ -252,31 +386,47 @@ def _scaling_function(c, x):
     variance = spread**2 - ((across @ inverse) * across).sum(axis=-1)
     return across @ inverse @ y, np.sqrt(np.maximum(variance, 0))
 
-
-def _check_table(data):
-    "A table with L, T, value, error: at least three sizes and ten points."
-    if not isinstance(data, pd.DataFrame) or not {"L", "T", "value", "error"} <= set(data.columns):
-        raise ValueError(f"data={type(data).__name__}: a DataFrame with columns L, T, value, error is needed")
+# %% ../nbs/112_scaling.ipynb #112-048
+def _columns_of(data):
+    "The four columns as an array (n, 4)."
+    if not isinstance(data, pd.DataFrame) or any(list(data.columns).count(n) != 1 for n in ("L", "T", "value", "error")):
+        raise ValueError(f"data={type(data).__name__}: must be a DataFrame with one of each of the columns L, T, value, error")
     columns = data[["L", "T", "value", "error"]]
     if not all(kind.kind in "iuf" for kind in columns.dtypes):
-        raise ValueError(f"data: columns of {', '.join(map(str, columns.dtypes))}; L, T, value, error must be real numbers")
-    numbers = columns.to_numpy(dtype=float)
-    if len(numbers) < 10 or (sizes := len(set(numbers[:, 0]))) < 3:
-        raise ValueError(f"data: {len(numbers)} points of {sizes} sizes; at least 10 points of 3 sizes are needed")
-    if not np.isfinite(numbers).all() or (numbers[:, [0, 1, 3]] <= 0).any():
-        raise ValueError("data: L, T and error must be finite numbers > 0, and value a finite number")
+        shown = ", ".join(str(kind) for kind in columns.dtypes)
+        raise ValueError(f"data: columns of {shown[:100]}; L, T, value, error must be real numbers")
+    return columns.to_numpy(dtype=float, na_value=math.nan)
 
-# %% ../nbs/112_scaling.ipynb #112-031
-def _check_known(known):
-    "The values held fixed, with ln ν for ν."
+
+def _check_table(data):
+    "A table with L, T, value, error: at least three sizes and ten points, numbers of a size that can be squared."
+    numbers = _columns_of(data)
+    L, T, y, e = numbers.T
+    if len(y) < 10 or len(set(L)) < 3:
+        raise ValueError(f"data: {len(y)} points of {len(set(L))} sizes; at least 10 points of 3 sizes are needed")
+    if not (np.abs(numbers) < 1e30).all() or not (numbers[:, [0, 1, 3]] > 1e-30).all():
+        raise ValueError("data: L, T and error must be finite numbers > 0, and value a finite number, all below 1e30")
+    if L.max() > 1e6 * L.min() or np.ptp(T) < 1e-6 * T.max():
+        raise ValueError(f"data: T from {T.min():g} to {T.max():g}, L from {L.min():g} to {L.max():g}; "
+                         "there must be different T, and L within a factor of 1e6")
+    if e.min() < 1e-7 * np.abs(y).max():
+        raise ValueError(f"data: the smallest error is {e.min():g}; it must be at least 1e-7 of the largest value, {np.abs(y).max():g}")
+
+# %% ../nbs/112_scaling.ipynb #112-049
+def _check_known(known, q):
+    "The values held fixed, with ln ν for ν; each within reach of the data."
     if known is not None and (not isinstance(known, Mapping) or not set(known) <= {"t_c", "nu", "exponent"}):
-        raise ValueError(f"known={known!r}: a dict with some of 't_c', 'nu', 'exponent' is needed")
+        raise ValueError(f"known={shortened(known)}: must be a dict with some of 't_c', 'nu', 'exponent'")
+    width, c = np.ptp(q.t), _growth(q)
+    ranges = {"t_c": (q.t.min() - width, q.t.max() + width), "nu": (0.2, 5.0), "exponent": (c - 5, c + 5)}
     held = {name: check_number(f"known[{name!r}]", value) for name, value in (known or {}).items()}
-    if held.get("nu", 1.0) <= 0 or held.get("t_c", 1.0) <= 0:
-        raise ValueError(f"known={known!r}: 't_c' and 'nu' must be > 0")
+    for name, value in held.items():
+        low, high = ranges[name]
+        if not low <= value <= high:
+            raise ValueError(f"known[{name!r}]={value!r}: must be from {low:.4g} to {high:.4g} for these data")
     return {"log_nu" if n == "nu" else n: math.log(v) if n == "nu" else v for n, v in held.items()}
 
-# %% ../nbs/112_scaling.ipynb #112-032
+# %% ../nbs/112_scaling.ipynb #112-050
 def collapse(
     data: pd.DataFrame,  # columns L, T, value, error; independent points, as `scaling_table` gives
     known: Mapping | None = None,  # values not to be fitted, of "t_c", "nu", "exponent"
@@ -284,7 +434,7 @@ def collapse(
     "T_c, ν and the exponent at which all sizes fall on one smooth curve, with errors (Harada 2011; Laplace)."
     _check_table(data)
     q = _problem_of(data)
-    best, covariance = _search(q, _check_known(known))
+    best, covariance = _search(q, _check_known(known, q))
     (t_c, log_nu, c), (spread, smooth, misfit) = best[:3], np.exp(best[3:])
     errors, nu, middle = np.sqrt(np.diag(covariance))[:3], math.exp(log_nu), math.exp(np.log(data["L"]).mean())
     y, e = (data[column] * data["L"] ** -c for column in ("value", "error"))
@@ -294,16 +444,27 @@ def collapse(
     typical = float(kernel[2] / np.median(e))
     return Collapse(*measured, covariance[:3, :3], kernel, typical, data.assign(x=x, y=y, y_error=e, z=z))
 
-# %% ../nbs/112_scaling.ipynb #112-041
+# %% ../nbs/112_scaling.ipynb #112-059
+def _memory_times(memories):
+    "tau_int of each and its error."
+    listed = isinstance(memories, Sequence) and len(memories) > 0
+    tau = [(getattr(m, "tau_int", None), getattr(m, "tau_int_error", None)) for m in memories] if listed else [(None, None)]
+    if not all(isinstance(v, Real) and 0 < v < 1e30 for pair in tau for v in pair):
+        raise ValueError(f"memories={shortened(memories)[:150]}: must be a list of Estimates as gamma_error() returns them, "
+                         "with tau_int and its error > 0")
+    return tau
+
+
 def dynamic_exponent(
     sizes: Sequence,  # lengths L, at least two
     memories: Sequence,  # one Estimate for each size, of the same observable at T_c
     thin: int = 1,  # sweeps from one draw to the next; small against tau_int
 ) -> Fit:  # parameters amplitude and exponent z; tau_int in sweeps
     "Weighted fit of tau_int = amplitude * L**z. ValueError where tau_int is too short for draws to resolve it."
-    if not isinstance(memories, Sequence) or not all(hasattr(m, "tau_int") and hasattr(m, "tau_int_error") for m in memories):
-        raise ValueError(f"memories={memories!r}: a list of Estimates as gamma_error() returns them is needed")
     check_count("thin", thin)
-    if thin > 1 and (short := min(m.tau_int for m in memories)) < 2:
+    if thin > 10**9:
+        raise ValueError(f"thin={shortened(thin)}: must be at most 10**9")
+    tau = _memory_times(memories)
+    if thin > 1 and (short := min(t for t, _ in tau)) < 2:
         raise ValueError(f"thin={thin}: tau_int is only {short:.2g} draws; at least 2 are needed, so take thin smaller")
-    return power_law(sizes, [Measured(thin * m.tau_int, thin * m.tau_int_error) for m in memories])
+    return power_law(sizes, [Measured(thin * t, thin * error) for t, error in tau])
