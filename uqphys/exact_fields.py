@@ -236,7 +236,7 @@ def ring_field(
     length, bonds = _as_ring(model)
     return _refined(model, beta, lambda a, b, c, n: _ring_averages(bonds * a, b, c, length, n), _SIZES, 1e-11)
 
-
+# %% ../nbs/011_exact_fields.ipynb #011-043
 def ring_two_point(
     model: Phi4,  # of shape (L,) or (2, 2)
     beta: float = 1.0,  # inverse temperature, in 1/action
@@ -257,7 +257,7 @@ def ring_two_point(
         last = G
     raise _too_sharp(model, beta, f"{_SIZES[-1]} points")
 
-# %% ../nbs/011_exact_fields.ipynb #011-049
+# %% ../nbs/011_exact_fields.ipynb #011-050
 def _gauss_rule(b: float, c: float, n: int, pull: float = 0.0, share: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     "Gauss points for the weight exp(-(b - share pull) x² - c x⁴), and the logarithms of their weights; (n,) each."
     x, step = _equal_steps(b, c, 4000, pull)  # where there is weight at any share of the pull, from 0 to 1
@@ -278,7 +278,7 @@ def _gauss_rule(b: float, c: float, n: int, pull: float = 0.0, share: float = 0.
     log_total = math.log(norm * norm * step) + log_weight.max()
     return points, log_total - np.log(np.square(p[1:]).sum(0))
 
-# %% ../nbs/011_exact_fields.ipynb #011-052
+# %% ../nbs/011_exact_fields.ipynb #011-053
 @dataclass(frozen=True)
 class _Layers:
     "All states of a layer on a Gauss grid."
@@ -288,7 +288,7 @@ class _Layers:
     log_weight: np.ndarray  # (n^W,): ln D
     bonds: np.ndarray  # (n^W,): sum of φφ' inside the layer
 
-# %% ../nbs/011_exact_fields.ipynb #011-053
+# %% ../nbs/011_exact_fields.ipynb #011-054
 def _share(a, b, c, ndim: int) -> float:
     "Which part of the neighbours' pull |a| ndim φ² is given to the rule: a half, and all of it where the wells are deep."
     return min(1.0, max(0.5, 0.4 + _depth(a, b, c, ndim) / 40))
@@ -311,7 +311,7 @@ def _step_kernel(a, points: np.ndarray) -> np.ndarray:
     "What one bond between two layers weighs, at most 1: exp(a φφ' - |a| (φ² + φ'²) / 2), shape (n, n)."
     return np.exp(a * np.outer(points, points) - abs(a) / 2 * np.add.outer(points**2, points**2))
 
-# %% ../nbs/011_exact_fields.ipynb #011-054
+# %% ../nbs/011_exact_fields.ipynb #011-055
 def _distinct_layers(shape: tuple[int, ...], n: int) -> tuple[np.ndarray, np.ndarray]:
     "Numbers of the layers that differ by more than a shift, a mirror or a flip, and how many each stands for."
     index = np.indices((n,) * math.prod(shape)).reshape(math.prod(shape), -1).T.reshape(-1, *shape)
@@ -321,7 +321,7 @@ def _distinct_layers(shape: tuple[int, ...], n: int) -> tuple[np.ndarray, np.nda
     place = n ** np.arange(math.prod(shape))[::-1]
     return np.unique(np.min([y.reshape(len(y), -1) @ place for y in images], axis=0), return_counts=True)
 
-# %% ../nbs/011_exact_fields.ipynb #011-059
+# %% ../nbs/011_exact_fields.ipynb #011-060
 def _next_layer(u: np.ndarray, kernels: list) -> np.ndarray:
     "Multiply u (..., n^W) by V: one kernel (n, n) for each site of the layer."
     shape, n = u.shape, len(kernels[0])
@@ -336,7 +336,7 @@ def _enter_layer(u: np.ndarray, weight: np.ndarray, m: np.ndarray) -> np.ndarray
     factors = [weight * m**k / math.factorial(k) for k in range(5)]
     return np.array([sum(u[j] * factors[k - j] for j in range(min(k + 1, len(u)))) for k in range(5)])
 
-# %% ../nbs/011_exact_fields.ipynb #011-060
+# %% ../nbs/011_exact_fields.ipynb #011-061
 def _walk(layers: _Layers, kernel, weight, start, length: int) -> tuple[np.ndarray, np.ndarray]:
     "For each start: its element of (DV)^length as a series (5, k), and with φφ' between the last two layers (k,)."
     m, sites = layers.fields.reshape(len(weight), -1).sum(1), math.prod(layers.shape)
@@ -349,7 +349,7 @@ def _walk(layers: _Layers, kernel, weight, start, length: int) -> tuple[np.ndarr
     ends = sum(_next_layer(u[0], [bond if k == site else kernel for k in range(sites)]) for site in range(sites))
     return _enter_layer(_next_layer(u, kernels)[own], weight[start], m[start]), ends[own[1:]] * weight[start]
 
-# %% ../nbs/011_exact_fields.ipynb #011-062
+# %% ../nbs/011_exact_fields.ipynb #011-063
 def _growth(weight, kernels) -> float:
     "The largest eigenvalue of D^½ V D^½, by its power: what each step is divided by, so that nothing overflows."
     root = np.sqrt(weight)
@@ -374,7 +374,7 @@ def _layer_averages(a, b, c, shape: tuple[int, ...], n: int) -> dict[str, float]
     series, ends = (np.concatenate(part, axis=-1) * copies for part in zip(*parts))
     return _from_layers(a, b, c, layers, starts, series, ends, length, top + math.log(growth))
 
-# %% ../nbs/011_exact_fields.ipynb #011-063
+# %% ../nbs/011_exact_fields.ipynb #011-064
 def _from_layers(a, b, c, layers, starts, series, ends, length, growth) -> dict[str, float]:
     "ln Z and averages from the distribution of a layer."
     sites, Z = math.prod(layers.shape), series[0].sum()
@@ -386,7 +386,7 @@ def _from_layers(a, b, c, layers, starts, series, ends, length, growth) -> dict[
     return {"lnZ": math.log(Z) + length * growth, "energy": -a * bonds + b * phi2 + c * phi4, "m": 0.0,
             "m2": m2, "m4": m4, "phi2": phi2, "phi4": phi4}
 
-# %% ../nbs/011_exact_fields.ipynb #011-064
+# %% ../nbs/011_exact_fields.ipynb #011-065
 def layered_field(
     model: Phi4,  # any dimension; at most 4 sites beside the longest axis
     beta: float = 1.0,  # inverse temperature, in 1/action
@@ -398,7 +398,7 @@ def layered_field(
     sizes = [n for n in (4, 6, 8, 10, 12, 16, 20, 26, 32, 40, 64, 128) if n**sites <= 21_000]
     return _refined(model, beta, lambda a, b, c, n: _layer_averages(a, b, c, model.shape, n), sizes, 5e-9)
 
-# %% ../nbs/011_exact_fields.ipynb #011-070
+# %% ../nbs/011_exact_fields.ipynb #011-071
 def exact_field(
     model: Phi4,  # free, without hopping, a ring, or with at most 4 sites in a layer across the longest axis
     beta: float = 1.0,  # inverse temperature, in 1/action

@@ -719,7 +719,7 @@ def _try_model(model) -> str:
     model.observables(x)
     return _fingerprint(energy.of(x))
 
-
+# %% ../nbs/00_models.ipynb #00-130
 def _check_changes(model, x, sites, new) -> None:
     "Raise `ValueError` unless sites (k, ndim) and new (n, k) fit x (n, *shape)."
     (check_spins if model.values == "spins" else check_field)(x, model.shape)
@@ -731,7 +731,7 @@ def _check_changes(model, x, sites, new) -> None:
         raise ValueError(f"sites={_shown(sites)}: must be >= 0 and below the lengths {model.shape}")
     (check_spins if model.values == "spins" else check_field)(new, (len(x), len(sites)), "new")
 
-# %% ../nbs/00_models.ipynb #00-131
+# %% ../nbs/00_models.ipynb #00-132
 _CHUNK = 2**20  # numbers handed to a user's function at a time, for energy changes
 
 
@@ -756,7 +756,16 @@ class _TriedModel(_OnLattice):
             out[:, k:k + step] = _whole_changes(*part) if whole else _window_changes(*part, self.window)
         return out
 
-# %% ../nbs/00_models.ipynb #00-132
+# %% ../nbs/00_models.ipynb #00-133
+def _bare_functions(*functions) -> list:
+    "A user's energy and observables, without what an earlier model wrapped around them (when a model is copied)."
+    bare = [f.function if isinstance(f, (_UserEnergy, _UserObservables)) else f for f in functions]
+    for name, function in zip(("energy", "observables"), bare):
+        if not (callable(function) or (function is None and name == "observables")):
+            raise ValueError(f"{name}={_shown(function)}: must be a function of configurations (n, *shape)")
+    return bare
+
+# %% ../nbs/00_models.ipynb #00-135
 @dataclass(frozen=True)
 class CustomModel(_TriedModel):
     "A law of your own: `energy` and `observables` become callable with any leading axes, and are tried at once."
@@ -773,13 +782,9 @@ class CustomModel(_TriedModel):
             raise ValueError(f"values={_shown(self.values)}: must be 'spins' or 'real'")
         if self.interaction_range is not None:
             check_count("interaction_range", self.interaction_range, 0)
-        wrapped = (_UserEnergy, _UserObservables)  # by an earlier call, when a model is copied
-        functions = [f.function if isinstance(f, wrapped) else f for f in (self.energy, self.observables)]
-        for name, function in zip(("energy", "observables"), functions):
-            if not (callable(function) or (function is None and name == "observables")):
-                raise ValueError(f"{name}={_shown(function)}: must be a function of configurations (n, *shape)")
-        energy = _UserEnergy(functions[0], shape, self.values, torch_)
-        for name, value in (("shape", shape), ("energy", energy), ("observables", _UserObservables(energy, functions[1]))):
+        function, further = _bare_functions(self.energy, self.observables)
+        energy = _UserEnergy(function, shape, self.values, torch_)
+        for name, value in (("shape", shape), ("energy", energy), ("observables", _UserObservables(energy, further))):
             object.__setattr__(self, name, value)
         object.__setattr__(self, "_print", _try_model(self))
 

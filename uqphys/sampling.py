@@ -395,7 +395,7 @@ def _spaced_colours(shape, reach):
     own = np.arange(len(partners))[:, None]  # on a short lattice a site may be its own partner
     return _greedy_colours([row[row != site] for row, site in zip(partners, own)])
 
-
+# %% ../nbs/10_sampling.ipynb #10-070
 def _windowed_movers(model, beta, starts, generators):
     colours, x = _spaced_colours(model.shape, model.interaction_range), starts.copy()
     groups = [np.argwhere(colours.reshape(model.shape) == c) for c in range(colours.max() + 1)]
@@ -419,7 +419,7 @@ def _batched_movers(model, beta, starts, generators):
     local = getattr(model, "interaction_range", None) is not None and hasattr(model, "energy_changes")
     return (_windowed_movers if local else _whole_movers)(model, beta, starts, generators)
 
-# %% ../nbs/10_sampling.ipynb #10-072
+# %% ../nbs/10_sampling.ipynb #10-073
 class Method(NamedTuple):
     "A way to sample: what `sample` must know of it."
     movers: Callable  # (model, beta, starts, generators, **settings) -> list of movers
@@ -428,7 +428,7 @@ class Method(NamedTuple):
     settings: tuple = ()  # names of the settings that a user may give
     note: str = ""  # what one sweep is
 
-# %% ../nbs/10_sampling.ipynb #10-074
+# %% ../nbs/10_sampling.ipynb #10-075
 def _needs_ising(model):
     return "" if type(model) is Ising else "it needs an Ising model"
 
@@ -452,7 +452,7 @@ def _needs_patterns(model):
         return f"it needs a lattice of two dimensions with lengths >= 3, not shape={tuple(model.shape)}"
     return ""
 
-# %% ../nbs/10_sampling.ipynb #10-076
+# %% ../nbs/10_sampling.ipynb #10-077
 _HERE = {  # one sweep: every site is visited once
     "metropolis": Method(_metropolis_movers, _needs_ising),
     "checkerboard": Method(_metropolis_movers, _needs_two_colours),
@@ -477,7 +477,7 @@ def find_method(
     home = "fields" if real and method in _HERE else _ABOVE.get(method)
     return _HERE[method] if home is None else importlib.import_module(f"uqphys.{home}").METHODS[method]
 
-# %% ../nbs/10_sampling.ipynb #10-078
+# %% ../nbs/10_sampling.ipynb #10-079
 def _obstacle(model, method):
     "Why a method cannot treat a model; an empty string if it can."
     real = site_values(model) == "real"
@@ -498,7 +498,7 @@ def _check_model(model):
     if not callable(getattr(model, "energy", None)):
         raise ValueError(f"model={model!r}: it needs a method energy(x)")
 
-# %% ../nbs/10_sampling.ipynb #10-081
+# %% ../nbs/10_sampling.ipynb #10-082
 def _auto(model):
     "(method, reason) for a model of which the user asks nothing."
     if site_values(model) == "real":
@@ -516,7 +516,7 @@ def _auto(model):
         return "local", "auto: the model is a table of 3x3 pattern energies"
     return "batched", "auto: nothing is known of the model but its energy"
 
-# %% ../nbs/10_sampling.ipynb #10-083
+# %% ../nbs/10_sampling.ipynb #10-084
 def choose_method(
     model: Model,  # what is to be sampled
     method: str = "auto",  # one of METHODS
@@ -531,7 +531,7 @@ def choose_method(
         raise ValueError(f"method={method!r}: {problem} (the model: {type(model).__name__})")
     return method, "asked for"
 
-# %% ../nbs/10_sampling.ipynb #10-086
+# %% ../nbs/10_sampling.ipynb #10-087
 def start_patterns(
     shape: tuple,  # lengths of the lattice
 ) -> np.ndarray:  # (2 * 2**ndim, *shape) int8
@@ -558,7 +558,7 @@ def _starts(model, generators):
     best = patterns[energies <= lowest + 1e-9 * max(1.0, abs(lowest))]
     return np.stack([best[rng.integers(len(best))] for rng in generators])
 
-# %% ../nbs/10_sampling.ipynb #10-091
+# %% ../nbs/10_sampling.ipynb #10-092
 def equilibration(
     series: np.ndarray,  # (chains, n) values of one observable, n >= 10; chains that began alike
 ) -> int:  # how many values to drop
@@ -575,7 +575,7 @@ def equilibration(
     score = spread[: max(1, len(n) // 2)] / n[: max(1, len(n) // 2)] ** 2
     return 5 * int(np.argmin(score))
 
-# %% ../nbs/10_sampling.ipynb #10-093
+# %% ../nbs/10_sampling.ipynb #10-094
 def _memory(series):
     "Integrated autocorrelation time (Sokal's window) and standard error of the mean, of a (chains, n) array."
     n = series.shape[1]
@@ -597,7 +597,7 @@ def _drift(series):
     difference = abs(late.mean() - early.mean())
     return difference / error if error > 0 else (0.0 if difference == 0 else math.inf)
 
-# %% ../nbs/10_sampling.ipynb #10-096
+# %% ../nbs/10_sampling.ipynb #10-097
 _PILOT, _TUNING = 2**31, 2**31 + 1  # pilot chains hang on other branches of the seed's tree than chains do
 
 
@@ -618,7 +618,7 @@ def _generators(root, chains, *branch):
     keys = [(*branch, chain) for chain in range(chains)]
     return [np.random.Generator(np.random.PCG64(np.random.SeedSequence(root, spawn_key=key))) for key in keys]
 
-# %% ../nbs/10_sampling.ipynb #10-099
+# %% ../nbs/10_sampling.ipynb #10-100
 def _block(model, thin=1):
     "How many draws make a block: two million sites visited in each chain, or a single draw."
     return max(1, 2_000_000 // (math.prod(model.shape) * thin))
@@ -631,7 +631,7 @@ def _blocks(total, limit):
         yield min(size, total)
         total, size = total - size, min(limit, 2 * size)
 
-# %% ../nbs/10_sampling.ipynb #10-101
+# %% ../nbs/10_sampling.ipynb #10-102
 def _measure(model, x):
     "Observables of (chains, draws, *shape) spins; NaN is refused."
     if hasattr(model, "observables"):
@@ -643,7 +643,7 @@ def _measure(model, x):
         raise ValueError(f"model.observables: nan for {bad}; every observable must be a number")
     return values
 
-# %% ../nbs/10_sampling.ipynb #10-103
+# %% ../nbs/10_sampling.ipynb #10-104
 class _Run(NamedTuple):
     "Chains on their way: who moves them, on which threads, and the bar that shows it."
     model: Model
@@ -657,12 +657,6 @@ class _Run(NamedTuple):
             list(self.pool.map(lambda move: move(1, block, False), self.movers))
             self.bar.update(block)
 
-    def skip(self, sweeps):
-        "Move on, and let all that is counted on the way count from there."
-        self.advance(sweeps)
-        for move in self.movers:
-            getattr(move, "forget", lambda: None)()
-
     def block(self, draws, thin, keep):
         "The next configurations (None if not to be kept) and their observables, all chains together."
         def work(move):
@@ -673,12 +667,20 @@ class _Run(NamedTuple):
         values = {name: np.concatenate([p[1][name] for p in parts]) for name in parts[0][1]}
         return np.concatenate([p[0] for p in parts]) if keep else None, values
 
-    def report(self):
-        "What the movers say of themselves (acceptance, cluster size ...), averaged."
-        said = [move.report() for move in self.movers if hasattr(move, "report")]
-        return {name: float(np.mean([s[name] for s in said])) for name in (said[0] if said else ())}
-
 # %% ../nbs/10_sampling.ipynb #10-105
+def _skip(run, sweeps):
+    "Move on, and let all that is counted on the way count from there."
+    run.advance(sweeps)
+    for move in run.movers:
+        getattr(move, "forget", lambda: None)()
+
+
+def _report(run):
+    "What the movers say of themselves (acceptance, cluster size ...), averaged."
+    said = [move.report() for move in run.movers if hasattr(move, "report")]
+    return {name: float(np.mean([s[name] for s in said])) for name in (said[0] if said else ())}
+
+# %% ../nbs/10_sampling.ipynb #10-107
 @contextmanager
 def _running(model, beta, method, settings, generators, bar):
     "Chains at their start, with threads to run them."
@@ -696,7 +698,7 @@ def _room(x, draws):
         raise ValueError(f"draws={draws}: configurations of {size:.0f} GB do not fit into memory; must be fewer, "
                          "or keep='observables'") from None
 
-
+# %% ../nbs/10_sampling.ipynb #10-108
 def _record(run, draws, thin, keep=False):
     "Observables of the next draws as (chains, draws) arrays, and the configurations if they are to be kept."
     series, configs, done, most = [], None, 0, _block(run.model)
@@ -711,7 +713,7 @@ def _record(run, draws, thin, keep=False):
         done += size
     return {name: np.concatenate([s[name] for s in series], axis=1) for name in series[0]}, configs
 
-# %% ../nbs/10_sampling.ipynb #10-108
+# %% ../nbs/10_sampling.ipynb #10-111
 class _Pilot(NamedTuple):
     "What a pilot has found."
     length: int  # sweeps
@@ -737,7 +739,7 @@ def _judge(series):
     slowest = max(taus, key=taus.get)
     return _Pilot(length, transient, max(_drift(v) for v in named.values()), float(taus[slowest]), slowest)
 
-# %% ../nbs/10_sampling.ipynb #10-110
+# %% ../nbs/10_sampling.ipynb #10-113
 def _pilot(run, sweeps, most):
     "Run a pilot until it has settled at two lengths in a row, or is longer than `most` sweeps."
     series, _ = _record(run, sweeps, 1)
@@ -762,7 +764,7 @@ def _burn_in(model, beta, method, settings, root, run_length, bar):
         warnings.warn(f"burn_in='auto': {found}; not settled yet, set burn_in by hand", stacklevel=3)
     return found.burn_in, str(found)
 
-# %% ../nbs/10_sampling.ipynb #10-113
+# %% ../nbs/10_sampling.ipynb #10-116
 def _check_run(model, beta, draws, chains, burn_in, thin, seed, keep, settings, progress=True):
     _check_model(model)
     check_flag("progress", progress)
@@ -779,7 +781,7 @@ def _check_run(model, beta, draws, chains, burn_in, thin, seed, keep, settings, 
     if not (settings is None or isinstance(settings, dict)):
         raise ValueError(f"settings={settings!r}: must be None or a dict, name of the setting -> value")
 
-# %% ../nbs/10_sampling.ipynb #10-116
+# %% ../nbs/10_sampling.ipynb #10-119
 def _tuned(model, beta, method, settings, root):
     "All settings of a method: those the user gave, and what tuning finds for the others."
     chosen, given = find_method(model, method), settings or {}
@@ -791,29 +793,35 @@ def _tuned(model, beta, method, settings, root):
     generators = _generators(root, 4, _TUNING)
     return chosen.tune(model, beta, _starts(model, generators), generators, **given)
 
-# %% ../nbs/10_sampling.ipynb #10-118
+# %% ../nbs/10_sampling.ipynb #10-121
 def _draw(law, generators, burn_in, draws, thin, keep, bar):
     "The series of a run, its configurations (or None), and what its movers report; law: model, beta, method, settings."
     bar.reset(total=draws * thin + burn_in)
     with _running(*law, generators, bar) as run:
-        run.skip(burn_in)
+        _skip(run, burn_in)
         series, configs = _record(run, draws, thin, keep)
-        return series, configs, run.report()
+        return series, configs, _report(run)
 
-# %% ../nbs/10_sampling.ipynb #10-120
-def _warn_if_short(series, thin):
+# %% ../nbs/10_sampling.ipynb #10-123
+def _warn_if_short(series, thin, burn_in="auto"):
     "The run itself knows its memory better than the pilot did: say so, if it is shorter than 20 of it."
+    if burn_in != "auto":
+        return  # by the user's own decision
     taus = {name: _memory(series[name])[0] for name in ("energy", "abs_m", "phi2") if name in series}
     slowest, draws = max(taus, key=taus.get, default=None), next(iter(series.values())).shape[1]
     if taus and 50 <= draws < 20 * taus[slowest]:  # fewer draws cannot tell
         warnings.warn(f"draws * thin={draws * thin}: shorter than 20 tau_int, which in the run itself is about "
                       f"{taus[slowest] * thin:.0f} sweeps ({slowest}); error bars from it will be too small", stacklevel=3)
 
-
+# %% ../nbs/10_sampling.ipynb #10-124
 def _describe(model):
     "What attrs say of a model: its text, its couplings (the numbers among its fields) as JSON, its shape."
     shape = [int(n) for n in model.shape]
     return {"model": repr(model), "couplings": _couplings(model), "shape": shape, "uqphys_version": __version__}
+
+
+def _law_of(model, beta, method, settings):
+    return {"beta": float(beta), "method": method, "settings": json.dumps(settings)}
 
 
 def _dataset(series, configs, attrs):
@@ -824,7 +832,7 @@ def _dataset(series, configs, attrs):
     chains, draws = next(iter(series.values())).shape
     return xr.Dataset(data, coords={"chain": np.arange(chains), "draw": np.arange(draws)}, attrs=attrs)
 
-# %% ../nbs/10_sampling.ipynb #10-122
+# %% ../nbs/10_sampling.ipynb #10-126
 def sample(
     model: Model,  # what has a shape and an energy; observables if it offers them
     beta: float = 1.0,  # inverse temperature, in 1/energy
@@ -842,18 +850,15 @@ def sample(
     "Draw configurations with weight exp(-beta E). ValueError names any argument that cannot be used; so does a NaN energy."
     _check_run(model, beta, draws, chains, burn_in, thin, seed, keep, settings, progress)
     method, reason = choose_method(model, method)
-    root = _root(int(seed), model, float(beta), method)
-    law = (model, beta, method, _tuned(model, beta, method, settings, root))
+    law = (model, beta, method, _tuned(model, beta, method, settings, root := _root(int(seed), model, float(beta), method)))
     with tqdm(total=draws * thin, unit="sweep", disable=not progress, delay=1, leave=False) as bar:
         wait, said = _burn_in(*law, root, draws * thin, bar) if burn_in == "auto" else (int(burn_in), "asked for")
         series, configs, made = _draw(law, _generators(root, chains), wait, draws, thin, keep == "configs", bar)
-    if burn_in == "auto":
-        _warn_if_short(series, thin)
-    made |= dict(beta=float(beta), method=method, method_reason=reason, settings=json.dumps(law[3]), seed=int(seed))
-    made |= dict(burn_in=wait, burn_in_reason=said, thin=int(thin))
-    return _dataset(series, configs, _describe(model) | made)
+    _warn_if_short(series, thin, burn_in)
+    told = dict(method_reason=reason, seed=int(seed), burn_in=wait, burn_in_reason=said, thin=int(thin))
+    return _dataset(series, configs, _describe(model) | made | _law_of(*law) | told)
 
-# %% ../nbs/10_sampling.ipynb #10-135
+# %% ../nbs/10_sampling.ipynb #10-139
 @contextmanager
 def one_thread():
     "Within the block, NumPy's libraries, numba and torch (if it is loaded) use one thread; restored at the end."

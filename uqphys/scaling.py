@@ -45,7 +45,7 @@ def _side_and_beta(attrs, k):
         raise ValueError(f"ensembles[{k}].attrs: {shown}; they must be equal sides and a number > 0")
     return int(shape[0]), int(shape[0]) ** len(shape), float(beta)
 
-
+# %% ../nbs/112_scaling.ipynb #112-008
 def scaling_table(
     ensembles: Sequence,  # as sample() returns them, of lattices with equal sides
     name: str,  # observable or derived quantity
@@ -61,7 +61,7 @@ def scaling_table(
         rows.append((side, 1 / beta, found.value, found.error))
     return pd.DataFrame(rows, columns=["L", "T", "value", "error"])
 
-# %% ../nbs/112_scaling.ipynb #112-012
+# %% ../nbs/112_scaling.ipynb #112-013
 @dataclass(frozen=True)
 class Fit:
     "Parameters of a least-squares fit with their standard errors, and how good it is."
@@ -80,7 +80,7 @@ class Fit:
         found = ", ".join(f"{name} = {shown(value)}" for name, value in self.parameters.items())
         return f"{found}; chi2/dof = {self.chi2:.1f}/{self.dof}"
 
-
+# %% ../nbs/112_scaling.ipynb #112-014
 def _check_points(sizes, points, least):
     "Sizes, values and errors as arrays; at least so many sizes, all errors positive."
     try:
@@ -94,7 +94,7 @@ def _check_points(sizes, points, least):
                          "finite values, errors > 0 are needed, all below 1e30")
     return L, y, e
 
-# %% ../nbs/112_scaling.ipynb #112-013
+# %% ../nbs/112_scaling.ipynb #112-015
 def _linear_fit(names, columns, y, e):
     "Weighted least squares of y by the columns, solved at once; None where they cannot be told apart."
     X = np.array(columns).T / e[:, None]
@@ -108,7 +108,7 @@ def _linear_fit(names, columns, y, e):
     chi2 = float(((y / e - X @ best) ** 2).sum())
     return Fit({n: Measured(float(b), float(s)) for n, b, s in zip(names, best / length, errors / length)}, chi2, len(y) - len(best))
 
-# %% ../nbs/112_scaling.ipynb #112-015
+# %% ../nbs/112_scaling.ipynb #112-017
 def power_law(
     sizes: Sequence,  # lengths L, at least two
     points: Sequence,  # one for each size, with .value > 0 and .error: Measured or Estimate
@@ -125,7 +125,7 @@ def power_law(
     amplitude = math.exp(a.value)
     return Fit({"amplitude": Measured(amplitude, amplitude * a.error), "exponent": b}, fits[1].chi2, fits[1].dof)
 
-# %% ../nbs/112_scaling.ipynb #112-018
+# %% ../nbs/112_scaling.ipynb #112-020
 _NU = (0.1, 10.0)  # where ν is looked for
 
 
@@ -149,7 +149,7 @@ def _peaks_free(L, y, e):
     errors = {n: Measured(value, shift[n].error) for n, value in (("t_c", t_c), ("a", a), ("nu", nu))}
     return Fit(errors, line.chi2, len(L) - 3)
 
-# %% ../nbs/112_scaling.ipynb #112-019
+# %% ../nbs/112_scaling.ipynb #112-021
 def shifted_peaks(
     sizes: Sequence,  # lengths L, at least three (two if nu is given)
     points: Sequence,  # pseudo-critical temperatures T_c(L), with .value and .error
@@ -165,7 +165,7 @@ def shifted_peaks(
         raise ValueError(f"points={shortened(points)[:100]}: they do not determine {what}, or more precise points")
     return found
 
-# %% ../nbs/112_scaling.ipynb #112-024
+# %% ../nbs/112_scaling.ipynb #112-026
 _NAMES = ("t_c", "log_nu", "exponent", "log_spread", "log_smoothness", "log_misfit")
 
 
@@ -185,7 +185,7 @@ class _Problem:
         x = (self.t - p[0]) * stretch
         return x, -stretch, -x * self.l * math.exp(-p[1]), np.exp(self.l * p[2])
 
-# %% ../nbs/112_scaling.ipynb #112-025
+# %% ../nbs/112_scaling.ipynb #112-027
 def _covariance(q, p):
     "Σ, and its derivative by each of the six parameters."
     x, dx_t, dx_nu, s = q.scaled(p)
@@ -197,7 +197,7 @@ def _covariance(q, p):
     slopes = [by_x(dx_t), by_x(dx_nu), np.add.outer(q.l, q.l) * (M + rest), 2 * M, M * D**2, 2 * rest]
     return M + rest + np.diag(q.e**2), slopes
 
-# %% ../nbs/112_scaling.ipynb #112-026
+# %% ../nbs/112_scaling.ipynb #112-028
 def _minus_log_posterior(p, q):
     "-ln p(A) - ln prior, and its gradient (6,); infinite where Σ cannot be factorised."
     S, slopes = _covariance(q, p)
@@ -221,7 +221,7 @@ def _problem_of(data):
     centres = np.log([max(y.std() + abs(y.mean()), np.median(e)), np.ptp(t) / 4, np.median(e) / 10])
     return _Problem(l, t, y, e, centres, np.array([2.0, 1.0, 1.5]))
 
-# %% ../nbs/112_scaling.ipynb #112-030
+# %% ../nbs/112_scaling.ipynb #112-032
 _LOG_NU = math.log(5)  # ν is looked for between 1/5 and 5
 
 
@@ -244,7 +244,7 @@ def _starts(q, known, each=3):
     rough[:, 5] = np.maximum(q.centres[2], q.centres[0] - 3)  # a twentieth of the data: fewer hills, in case the errors are too small
     return order(grid) + order(rough), free
 
-# %% ../nbs/112_scaling.ipynb #112-033
+# %% ../nbs/112_scaling.ipynb #112-035
 def _curvature(p, q, free, unit):
     "Matrix of second derivatives over the free parameters, in their units."
     H = []
@@ -269,7 +269,7 @@ def _downhill(q, start, box, unit):
     found = minimize(cost, start / unit, jac=True, method="L-BFGS-B", bounds=np.array(box).T / unit[:, None], options=options)
     return found.x * unit, float(found.fun)
 
-# %% ../nbs/112_scaling.ipynb #112-036
+# %% ../nbs/112_scaling.ipynb #112-038
 def _left_out(S, y):
     "z of each number as predicted by all others, for a Gaussian law with covariance S."
     inverse = np.linalg.inv(S)
@@ -288,7 +288,7 @@ def _advice(q, best, k):
         return f"row {worst}, value {q.y[worst]:.4g}, is far off what all others say"
     return {0: "temperatures on both sides are needed", 5: "the errors must be nearer to the scatter"}.get(k, _MORE)
 
-# %% ../nbs/112_scaling.ipynb #112-038
+# %% ../nbs/112_scaling.ipynb #112-040
 def _check_sizes_matter(q, best, cost, free, unit):
     "Refuse where a curve of T alone (ν = ∞), times L^c, is as good: ln of the ratio of probabilities below 7."
     if not free[:2].any():
@@ -301,7 +301,7 @@ def _check_sizes_matter(q, best, cost, free, unit):
         raise ValueError(f"data: {len(q.y)} points do not determine {asked}; a curve of T alone is as good "
                          f"(ln of the ratio {gain:.1f}, must be > 7); {_advice(q, best, 1)}")
 
-# %% ../nbs/112_scaling.ipynb #112-040
+# %% ../nbs/112_scaling.ipynb #112-042
 def _check_inside(q, best, box, free, unit):
     low, high = box
     for k in np.flatnonzero(free & (np.minimum(best - low, high - best) < 1e-6 * unit)):
@@ -319,7 +319,7 @@ def _check_precise(best, covariance, box, free):
             raise ValueError(f"data: they do not determine {name}; its error {error:.2g} must be below a quarter of "
                              f"the range searched, {width:.3g}; {_MORE}")
 
-# %% ../nbs/112_scaling.ipynb #112-042
+# %% ../nbs/112_scaling.ipynb #112-044
 def _check_single(found, best, cost, covariance):
     "Refuse where another minimum, five errors away, is nearly as good."
     errors = np.sqrt(np.diag(covariance))[:3]
@@ -328,7 +328,7 @@ def _check_single(found, best, cost, covariance):
             both = " and ".join(f"T_c={a[0]:.5g}, nu={math.exp(a[1]):.3g}, exponent={a[2]:.3g}" for a in (best, p))
             raise ValueError(f"data: two collapses are equally good, {both}; {_MORE}")
 
-# %% ../nbs/112_scaling.ipynb #112-044
+# %% ../nbs/112_scaling.ipynb #112-046
 @threadpool_limits.wrap(limits=1)  # small matrices: more threads only wait for each other
 def _search(q, known):
     "The lowest point (6,) and the covariance (6, 6) there, zero for what is known; ValueError if the data do not determine it."
@@ -346,7 +346,7 @@ def _search(q, known):
     _check_single(found, best, cost, covariance)
     return best, covariance
 
-# %% ../nbs/112_scaling.ipynb #112-046
+# %% ../nbs/112_scaling.ipynb #112-048
 @dataclass(frozen=True, eq=False)
 class Collapse:
     "A finite-size scaling collapse; made by `collapse`."
@@ -365,7 +365,7 @@ class Collapse:
         "F(x) and its standard error, given T_c and the exponents; the scaling function that no one wrote down."
         return _scaling_function(self, _check_x(x))
 
-# %% ../nbs/112_scaling.ipynb #112-047
+# %% ../nbs/112_scaling.ipynb #112-049
 def _check_x(x):
     "x as an array of finite numbers."
     try:
@@ -386,7 +386,7 @@ def _scaling_function(c, x):
     variance = spread**2 - ((across @ inverse) * across).sum(axis=-1)
     return across @ inverse @ y, np.sqrt(np.maximum(variance, 0))
 
-# %% ../nbs/112_scaling.ipynb #112-048
+# %% ../nbs/112_scaling.ipynb #112-050
 def _columns_of(data):
     "The four columns as an array (n, 4)."
     if not isinstance(data, pd.DataFrame) or any(list(data.columns).count(n) != 1 for n in ("L", "T", "value", "error")):
@@ -412,7 +412,7 @@ def _check_table(data):
     if e.min() < 1e-7 * np.abs(y).max():
         raise ValueError(f"data: the smallest error is {e.min():g}; it must be at least 1e-7 of the largest value, {np.abs(y).max():g}")
 
-# %% ../nbs/112_scaling.ipynb #112-049
+# %% ../nbs/112_scaling.ipynb #112-051
 def _check_known(known, q):
     "The values held fixed, with ln ν for ν; each within reach of the data."
     if known is not None and (not isinstance(known, Mapping) or not set(known) <= {"t_c", "nu", "exponent"}):
@@ -426,7 +426,7 @@ def _check_known(known, q):
             raise ValueError(f"known[{name!r}]={value!r}: must be from {low:.4g} to {high:.4g} for these data")
     return {"log_nu" if n == "nu" else n: math.log(v) if n == "nu" else v for n, v in held.items()}
 
-# %% ../nbs/112_scaling.ipynb #112-050
+# %% ../nbs/112_scaling.ipynb #112-052
 def collapse(
     data: pd.DataFrame,  # columns L, T, value, error; independent points, as `scaling_table` gives
     known: Mapping | None = None,  # values not to be fitted, of "t_c", "nu", "exponent"
@@ -444,7 +444,7 @@ def collapse(
     typical = float(kernel[2] / np.median(e))
     return Collapse(*measured, covariance[:3, :3], kernel, typical, data.assign(x=x, y=y, y_error=e, z=z))
 
-# %% ../nbs/112_scaling.ipynb #112-059
+# %% ../nbs/112_scaling.ipynb #112-061
 def _memory_times(memories):
     "tau_int of each and its error."
     listed = isinstance(memories, Sequence) and len(memories) > 0

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from .models import Model, check_beta, check_number
 from .sampling import METHODS as ALL_METHODS
 from .sampling import (Method, choose_method, find_method, _burn_in, _check_run, _describe, _generators, _measure, _record,
-                             _root, _Run, _starts, _TUNING)
+                             _report, _root, _Run, _skip, _starts, _TUNING)
 
 # %% ../nbs/104_tempering.ipynb #104-008
 def _exchange(first, second):
@@ -32,11 +32,6 @@ class _Ladder:
         self.model, self.betas, self.movers, self.rng = model, np.array(betas), movers, rng
         self.parity, self.label = 0, np.arange(len(betas))
         self.forget()
-
-    def forget(self):
-        "Begin all counts anew."
-        self.sweeps, self.tried, self.made = 0, np.zeros(len(self.betas) - 1), np.zeros(len(self.betas) - 1)
-        self.way, self.trips = np.zeros(len(self.betas), dtype=int), 0
 
     def sweep(self, keep):
         "Every temperature one sweep further: configurations (those of `keep`) and observables; then exchanges."
@@ -57,6 +52,12 @@ class _Ladder:
         self._count_trips()
 
 # %% ../nbs/104_tempering.ipynb #104-011
+def _forget(self):
+    "Begin all counts anew."
+    self.sweeps, self.tried, self.made = 0, np.zeros(len(self.betas) - 1), np.zeros(len(self.betas) - 1)
+    self.way, self.trips = np.zeros(len(self.betas), dtype=int), 0
+
+
 def _count_trips(self):
     hot, cold = self.label[0], self.label[-1]
     if self.way[cold] == 1:
@@ -64,7 +65,7 @@ def _count_trips(self):
     self.way[hot], self.way[cold] = 1, -1
 
 
-def _report(self):
+def _rates(self):
     "Acceptance of exchanges (mean and lowest over the pairs), round trips, and sweeps that one takes a configuration."
     rates = self.made / np.maximum(1, self.tried)
     time = len(self.betas) * self.sweeps / self.trips if self.trips else math.inf
@@ -72,7 +73,7 @@ def _report(self):
             "round_trips": self.trips, "round_trip_time": time}
 
 
-_Ladder._count_trips, _Ladder.report = _count_trips, _report
+_Ladder.forget, _Ladder._count_trips, _Ladder.report = _forget, _count_trips, _rates
 
 # %% ../nbs/104_tempering.ipynb #104-012
 def _run_ladder(ladder, wanted, draws, thin, keep):
@@ -217,8 +218,7 @@ def temper(
     "Parallel tempering at all temperatures of a ladder. ValueError names any argument that cannot be used."
     betas = _check_ladder(betas)
     _check_run(model, betas[-1], draws, chains, burn_in, thin, seed, keep, None, progress)
-    root = _root(int(seed), model, betas, "tempering")
-    pilots = _generators(root, 4, _TUNING)
+    pilots = _generators(root := _root(int(seed), model, betas, "tempering"), 4, _TUNING)
     settings, wait, said = _tune(model, betas[-1], _starts(model, pilots), pilots, betas, around), burn_in, "asked for"
     with tqdm(total=draws * thin, unit="sweep", disable=not progress, delay=1, leave=False) as bar:
         if burn_in == "auto":
@@ -233,8 +233,8 @@ def _record_all(model, settings, generators, wait, draws, thin, keep, bar):
     movers = [_as_mover(ladder, list(range(len(settings["betas"])))) for ladder in ladders]
     with ThreadPoolExecutor(max(1, min(len(movers), numba.get_num_threads()))) as pool:
         run = _Run(model, movers, pool, bar)
-        run.skip(wait)
-        return *_record(run, draws, thin, keep == "configs"), run.report()
+        _skip(run, wait)
+        return *_record(run, draws, thin, keep == "configs"), _report(run)
 
 
 def _all_temperatures(series, configs, betas, attrs):
