@@ -620,16 +620,26 @@ def _generators(root, chains, *branch):
 
 # %% ../nbs/10_sampling.ipynb #10-100
 def _block(model, thin=1):
-    "How many draws make a block: two million sites visited in each chain, or a single draw."
-    return max(1, 2_000_000 // (math.prod(model.shape) * thin))
+    "How many draws make a block: two million sites to remember and twenty million to visit in each chain, or a single draw."
+    n_sites = math.prod(model.shape)
+    return max(1, min(2_000_000 // n_sites, 20_000_000 // (n_sites * thin)))
 
 
 def _blocks(total, limit):
-    "Cut `total` steps into blocks of 1, 2, 4 … steps, none longer than `limit`: never by the clock, so that bits repeat."
+    "Cut `total` draws into blocks of 1, 2, 4 … draws, none longer than `limit`: never by the clock, so that bits repeat."
     size = 1
     while total > 0:
         yield min(size, total)
         total, size = total - size, min(limit, 2 * size)
+
+
+def _paced(total, size=1):
+    "Cut `total` sweeps of which nothing is kept into blocks, the first of this size, of some tenths of a second."
+    while total > 0:
+        begin = time.perf_counter()
+        yield min(size, total)
+        total, spent = total - size, time.perf_counter() - begin
+        size = 2 * size if spent < 0.1 else max(1, size // 2) if spent > 0.4 else size
 
 # %% ../nbs/10_sampling.ipynb #10-102
 def _measure(model, x):
@@ -652,8 +662,8 @@ class _Run(NamedTuple):
     bar: tqdm
 
     def advance(self, sweeps):
-        "Move on without looking, in blocks."
-        for block in _blocks(sweeps, _block(self.model)):
+        "Move on without looking."
+        for block in _paced(sweeps, max(1, 100_000 // math.prod(self.model.shape))):
             list(self.pool.map(lambda move: move(1, block, False), self.movers))
             self.bar.update(block)
 
@@ -701,7 +711,7 @@ def _room(x, draws):
 # %% ../nbs/10_sampling.ipynb #10-108
 def _record(run, draws, thin, keep=False):
     "Observables of the next draws as (chains, draws) arrays, and the configurations if they are to be kept."
-    series, configs, done, most = [], None, 0, _block(run.model)
+    series, configs, done, most = [], None, 0, max(1, 20_000_000 // math.prod(run.model.shape))
     for size in _blocks(draws, _block(run.model, thin)):
         if thin > most:  # one draw is more than a block: size is 1
             run.advance(thin - most)
