@@ -777,15 +777,14 @@ class CustomModel(_TriedModel):
     uses_torch: bool = False  # are the functions written in torch? Then gradients flow
 
     def __post_init__(self):
-        shape, torch_ = check_shape(self.shape, dims=(1, 2, 3, 4)), check_flag("uses_torch", self.uses_torch)
+        shape, flag = check_shape(self.shape, dims=(1, 2, 3, 4)), check_flag("uses_torch", self.uses_torch)
         if not isinstance(self.values, str) or self.values not in ("spins", "real"):
             raise ValueError(f"values={_shown(self.values)}: must be 'spins' or 'real'")
         if self.interaction_range is not None:
             check_count("interaction_range", self.interaction_range, 0)
         function, further = _bare_functions(self.energy, self.observables)
-        energy = _UserEnergy(function, shape, self.values, torch_)
-        for name, value in (("shape", shape), ("energy", energy), ("observables", _UserObservables(energy, further))):
-            object.__setattr__(self, name, value)
+        energy = _UserEnergy(function, shape, self.values, flag)
+        self.__dict__.update(shape=shape, energy=energy, observables=_UserObservables(energy, further))
         object.__setattr__(self, "_print", _try_model(self))
 
     def __repr__(self):
