@@ -204,7 +204,7 @@ def contests(shape: tuple, start, m2: float, scale: Scale, peers: list):
     sweeps = max(2, scale.visits // start.size)
     words = [ours("multispin", start, "64 sites in a word")] if shape[0] % 128 == 0 else []
     words.append(ours("multispin-replicas", start, "64 replicas in a word", copies=64))
-    yield "metropolis", [*words, ours("metropolis", start, "one site after the other"), *others("metropolis")], sweeps
+    yield "metropolis", [*words, ours("metropolis", start, PLAIN), *others("metropolis")], sweeps
     yield "swendsen-wang", [ours("swendsen-wang", start, "swendsen-wang"), *others("swendsen-wang")], max(2, sweeps // 3)
     yield "wolff", [ours("wolff", start, "wolff"), *others("wolff")], max(2, int(sweeps / 3 / m2))
 
@@ -290,19 +290,21 @@ def name_of(shape) -> str:
 FAST = (("metropolis", "64 sites in a word", 2.0), ("metropolis", "64 replicas in a word", 6.0),
         ("swendsen-wang", "swendsen-wang", 0.08), ("wolff", "wolff", 0.08))  # updates/ns, in two dimensions
 AHEAD = (("metropolis", 10.0), ("swendsen-wang", 2.5), ("wolff", 2.5))  # times each peer; one lattice in words, else replicas
+PLAIN = "plain metropolis, any couplings"  # ahead of the peers as well, though it treats spin after spin
 
 
 def targets(rows: list, threads: list) -> list:
-    "What issue 3 asks for."
+    "What has to be reached."
     shapes = [list(shape) for shape in dict.fromkeys(tuple(r["shape"]) for r in rows if r["algorithm"] == "metropolis")]
     out = [target(f"{method}, {name_of(shape)}: updates/ns", median_of(rows, shape, algorithm, "uqphys", method), limit)
            for shape in shapes if len(shape) == 2 for algorithm, method, limit in FAST]
     for shape in shapes:
-        for algorithm, limit in AHEAD:
-            mine = median_of(rows, shape, algorithm, "uqphys")
+        ours_here = {r["algorithm"]: r["method"] for r in reversed(rows) if r["shape"] == shape and r["program"] == "uqphys"}
+        for algorithm, method, limit in [(name, ours_here[name], limit) for name, limit in AHEAD] + [("metropolis", PLAIN, 1.0)]:
+            mine = median_of(rows, shape, algorithm, "uqphys", method)
             for peer in PEERS:
                 theirs = median_of(rows, shape, algorithm, peer)
-                out.append(target(f"{algorithm}, {name_of(shape)}: times {peer}", mine / theirs if theirs else None, limit))
+                out.append(target(f"{method}, {name_of(shape)}: times {peer}", mine / theirs if mine and theirs else None, limit))
     out += [target(f"phi4 leapfrog, {name_of(r['shape'])}: site-steps/ns", r["updates_per_ns"]["median"], 2.0)
             for r in rows if r["algorithm"] == "leapfrog"]
     out += [target(f"two threads, {r['method']}: speed-up", r["speed_up"], 1.8) for r in threads]
