@@ -304,3 +304,42 @@ def test_ladders_are_refused_and_reported():
         auto = sample(Ising((16, 16)), 0.4, method="tempering", settings={"acceptance": wanted}, draws=600, burn_in=100, seed=1, **QUIET)
         assert json.loads(auto.attrs["settings"])["betas"][-1] == 0.4
         assert auto.attrs["lowest_swap_acceptance"] > 0.6 * wanted and auto.attrs["swap_acceptance"] < wanted + 0.15, wanted
+
+
+# ---- invariance
+
+def two_bonds(x):
+    "Ising with J = 0.7 and a field of 0.2, as somebody would write it."
+    return -(0.7 * x * (np.roll(x, 1, 1) + np.roll(x, 1, 2)) + 0.2 * x).sum((1, 2))
+
+
+LAWS = {"metropolis": Ising((3, 3), J=0.6, J2=-0.2, K=0.3, h=0.15), "heatbath": Ising((3, 3), J=0.6, J2=-0.2, K=0.3, h=0.15),
+        "local": Ising((3, 3), J=0.6, J2=-0.2, K=0.3, h=0.15), "checkerboard": Ising((2, 4), J=0.7, h=0.2),
+        "batched": CustomModel((3, 3), two_bonds), "batched in windows": CustomModel((3, 4), two_bonds, interaction_range=1)}
+
+
+def p_value(name, seed, wrong=1.0, n=1500, beta=0.5):
+    "χ² of n states one sweep after exact draws, in some 30 bins of about equal probability."
+    model, rng = LAWS[name], np.random.default_rng(seed)
+    states = np.concatenate(list(all_states(model.shape)))
+    weight = np.exp(-beta * model.energy(states))
+    weight /= weight.sum()
+    starts = states[rng.choice(len(states), size=n, p=weight)]
+    generators = [np.random.default_rng([seed, k]) for k in range(n)]
+    movers = find_method(model, name.split()[0]).movers(model, wrong * beta, starts, generators)
+    after = np.concatenate([move(1, 1)[0][:, 0] for move in movers]).reshape(n, -1)
+    number = (after > 0) @ (1 << np.arange(model.n_sites)[::-1])
+    where = ((states.reshape(len(states), -1) > 0) @ (1 << np.arange(model.n_sites)[::-1])).argsort()[number]
+    order = model.energy(states).argsort(kind="stable")  # bins of neighbouring energies, and states that stand side by side
+    bins = np.empty(len(states), dtype=int)
+    bins[order] = (np.cumsum(weight[order]) * 30 * (1 - 1e-12)).astype(int)
+    bins = np.unique(bins, return_inverse=True)[1]  # a likely state fills a bin by itself, and may leave one empty
+    expected = n * np.bincount(bins, weights=weight)
+    return stats.chisquare(np.bincount(bins[where], minlength=len(expected)), expected).pvalue
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_a_sweep_leaves_the_exact_law_invariant(name):
+    p_values = [p_value(name, seed) for seed in range(16)]
+    assert min(p_values) > 1e-4 and stats.kstest(p_values, "uniform").pvalue > 1e-3, p_values
+    assert np.median([p_value(name, seed, wrong=1.3, n=4000) for seed in range(3)]) < 1e-3  # a sweep at another temperature is seen
