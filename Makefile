@@ -1,4 +1,4 @@
-# uqphys: `make help` lists what can be done. Needs Python >= 3.10, pip and make; everything else goes into $(VENV).
+# uqphys: `make help` lists what can be done. Needs Python >= 3.11, pip and make; everything else goes into $(VENV).
 PYTHON  ?= python3
 VENV    ?= .venv
 WORKERS ?= 2
@@ -61,8 +61,8 @@ clean: ## remove what was generated, but not the virtual environment
 
 # The set-up: once per $(VENV), and again when one of $(SOURCES) changes.
 define venv
-@command -v $(PYTHON) >/dev/null || { echo "uqphys needs Python 3.10 or newer, but there is no '$(PYTHON)': name one with make PYTHON=..."; exit 1; }
-@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("uqphys needs Python 3.10 or newer, but $(PYTHON) is Python %d.%d: name another with make PYTHON=..." % sys.version_info[:2])'
+@command -v $(PYTHON) >/dev/null || { echo "uqphys needs Python 3.11 or newer, but there is no '$(PYTHON)': name one with make PYTHON=..."; exit 1; }
+@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("uqphys needs Python 3.11 or newer, but $(PYTHON) is Python %d.%d: name another with make PYTHON=..." % sys.version_info[:2])'
 @$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 @echo "Installing into $(VENV) (a few minutes the first time)"
 endef

@@ -180,7 +180,7 @@ def test_mean_of_exp_minus_dH(step_size, steps):
         [move(1, 200) for move in movers]
         [move.forget() for move in movers]
         [move(1, draws) for move in movers]
-        notes = np.concatenate([np.concatenate(move.notes) for move in movers])[:, 0]
+        notes = np.concatenate([move.notes for move in movers])[:, 0]
         changes = notes.reshape(32, draws) if law is model else notes.reshape(draws, 32).T
         assert abs(from_chains(np.exp(-changes), 1.0)) < 4.5
         means, accepted = changes.mean(), np.minimum(1, np.exp(-changes))

@@ -305,8 +305,9 @@ class _SwendsenWang:
     "A mover: one chain of Swendsen-Wang updates."
     def __init__(self, model, beta, x, generator):
         self.model, (self.rows, self.digits) = model, _lattice(model, beta)
-        self.work, self.sweeps, self.clusters = _workspace(self.rows, generator), 0, 0
+        self.work, self.counts = _workspace(self.rows, generator), np.zeros(2, dtype=np.int64)  # sweeps, clusters
         self.state = (self.work.bits,)  # the configuration: what 104_tempering exchanges
+        self.parts = {"bits": self.work.bits, "dice": self.work.state, "counts": self.counts}
         self.put(x)
 
     def put(self, x):
@@ -316,14 +317,17 @@ class _SwendsenWang:
     def __call__(self, draws, thin, keep=True):
         sums = np.zeros((draws, 4), dtype=np.int64)
         kept = np.empty((draws if keep else 0, self.model.n_sites), dtype=np.int8)
-        self.clusters += _swendsen_wang(self.rows, self.digits, self.work, thin, sums, kept)
-        self.sweeps += draws * thin
+        self.counts += draws * thin, _swendsen_wang(self.rows, self.digits, self.work, thin, sums, kept)
         values = {name: v[None] for name, v in observables_from_sums(self.model, sums.T).items()}
         return kept.reshape(1, draws, *self.model.shape) if keep else None, values
 
+    def forget(self):
+        "Begin the counts anew."
+        self.counts[:] = 0
+
     def report(self):
         "The mean number of clusters per sweep; the ghost's is not counted."
-        return {"mean_clusters": self.clusters / max(1, self.sweeps)}
+        return {"mean_clusters": self.counts[1] / max(1, self.counts[0])}
 
 # %% ../nbs/102_clusters.ipynb #102-050
 def _cluster_obstacle(model):
@@ -550,9 +554,11 @@ class _Wolff:
     "A mover: one chain of single-cluster updates; `sizes` keeps the mean cluster size of each of the last draws."
     def __init__(self, model, beta, x, generator, clusters):
         self.model, self.rows, self.clusters = model, _lattice(model, beta)[0], clusters
-        self.growth, self.grown, self.turned, self.count = _growth(model, beta, generator), 0, 0, 0
+        self.growth, self.counts = _growth(model, beta, generator), np.zeros(3, dtype=np.int64)  # clusters, sites, turned ones
         self.bits, self.jumps = _bits(self.rows), _jumps(model.shape)
-        self.state = (self.growth.cells,)  # the configuration: what 104_tempering exchanges
+        g = self.growth
+        self.state = (g.cells,)  # the configuration: what 104_tempering exchanges
+        self.parts = {"cells": g.cells, "dice": g.dice, "cursor": g.cursor, "state": g.state, "counts": self.counts}
         self.put(x)
 
     def put(self, x):
@@ -563,15 +569,21 @@ class _Wolff:
         sums, (sizes, turned) = np.zeros((draws, 4), dtype=np.int64), np.zeros((2, draws), dtype=np.int64)
         kept = np.empty((draws if keep else 0, self.model.n_sites), dtype=np.int8)
         _wolff(self.rows, self.growth, self.jumps, thin * self.clusters, self.bits, sums, sizes, turned, kept)
-        self.sizes, self.count = sizes / (thin * self.clusters), self.count + draws * thin * self.clusters
-        self.grown, self.turned = self.grown + int(sizes.sum()), self.turned + int(turned.sum())
+        self.sizes = sizes / (thin * self.clusters)
+        self.counts += draws * thin * self.clusters, sizes.sum(), turned.sum()
         values = {name: v[None] for name, v in observables_from_sums(self.model, sums.T).items()}
         return kept.reshape(1, draws, *self.model.shape) if keep else None, values
 
     def report(self):
         "Of all clusters: mean number of sites a growth reached (in a field it ends at the ghost, short of the cluster), share turned."
-        met = max(1, self.count)
-        return {"mean_cluster_size": self.grown / met, "turned_clusters": self.turned / met}
+        met = max(1, self.counts[0])
+        return {"mean_cluster_size": self.counts[1] / met, "turned_clusters": self.counts[2] / met}
+
+    grown = property(lambda self: int(self.counts[1]), doc="Sites that all clusters have reached so far.")
+
+    def forget(self):
+        "Begin the counts anew."
+        self.counts[:] = 0
 
 # %% ../nbs/102_clusters.ipynb #102-080
 def _check_clusters(clusters):

@@ -267,37 +267,51 @@ def _check_couplings(beta, **settings):
 
 
 def _of_hmc(notes):
-    "What the energy errors of trajectories, (n, 1), say."
+    "What the energy errors of trajectories, (n, 1), say of each: name -> (n,)."
     with np.errstate(over="ignore"):
         weights = np.exp(-notes[:, 0])
-    return {"acceptance": float(np.minimum(1, weights).mean()), "exp_minus_dH": float(weights.mean())}
+    return {"acceptance": np.minimum(1, weights), "exp_minus_dH": weights}
 
 
 def _of_steps(notes):
-    return {"acceptance": float(notes[:, 0].mean())}
+    return {"acceptance": notes[:, 0]}
 
 # %% ../nbs/103_fields.ipynb #103-041
-class _Chain:
-    "A mover: one chain, driven by a compiled kernel, which takes notes."
-    def __init__(self, kernel, arguments, size, unfold, rng, say, n_notes, settings):
-        self.kernel, self.arguments, self.size, self.unfold, self.rng = kernel, arguments, size, unfold, rng
-        self.state = arguments[:1]  # the configuration itself
-        self.say, self.settings, self.notes = say, dict(settings), [np.empty((0, n_notes))]
+class _Noted:
+    "A mover that takes notes: `notes` are those of the last call, `sums` belong to all since forget()."
+    def __init__(self, say, settings, n_notes):
+        self.say, self.settings, self.notes = say, dict(settings), np.empty((0, n_notes))
+        self.sums = np.zeros(1 + len(say(np.ones((1, n_notes)))))  # the last one counts
 
     def forget(self):
-        "Begin the notes anew."
-        del self.notes[1:]
+        "Begin the sums anew."
+        self.sums[:] = 0
 
-    def __call__(self, draws, thin, keep=True):
-        out, notes = np.empty((draws, *self.size)), np.empty((draws * thin, self.notes[0].shape[1]))
-        self.kernel(*self.arguments, *self.settings.values(), self.rng, thin, out, notes)
-        self.notes.append(notes)
-        return self.unfold(out)[None], None
+    def note(self, notes):
+        "Enter the notes of a call, (n, n_notes), one after the other."
+        self.notes, said = notes, self.say(notes)
+        rows = np.stack([*said.values(), np.ones(len(notes))], axis=1)
+        self.sums[:] = np.add.accumulate(np.concatenate([self.sums[None], rows]))[-1]
 
     def report(self):
-        "Averages over the second half of all sweeps so far."
-        notes = np.concatenate(self.notes)
-        return self.say(notes[len(notes) // 2 :])
+        "Averages since forget()."
+        names = self.say(np.ones((1, self.notes.shape[1])))
+        return {name: float(total / max(1.0, self.sums[-1])) for name, total in zip(names, self.sums)}
+
+
+class _Chain(_Noted):
+    "A mover: one chain, driven by a compiled kernel."
+    def __init__(self, kernel, arguments, size, unfold, rng, say, n_notes, settings):
+        super().__init__(say, settings, n_notes)
+        self.kernel, self.arguments, self.size, self.unfold, self.rng = kernel, arguments, size, unfold, rng
+        self.state = arguments[:1]  # the configuration itself
+        self.parts = {"state": self.state, "rng": rng, "sums": self.sums}
+
+    def __call__(self, draws, thin, keep=True):
+        out, notes = np.empty((draws, *self.size)), np.empty((draws * thin, self.notes.shape[1]))
+        self.kernel(*self.arguments, *self.settings.values(), self.rng, thin, out, notes)
+        self.note(notes)
+        return self.unfold(out)[None], None
 
 
 def _phi4_hmc_movers(model, beta, starts, generators, **settings):
@@ -339,28 +353,22 @@ def _flow(force, x, p, eps, lengths):
     return good
 
 # %% ../nbs/103_fields.ipynb #103-047
-class _Flock:
+class _Flock(_Noted):
     "A mover: all chains in one batch, driven by `sweep(x, generators, **settings)`, which returns one note a chain."
     def __init__(self, sweep, starts, generators, say, settings):
+        super().__init__(say, settings, 1)
         self.sweep, self.x, self.generators = sweep, np.array(starts, dtype=np.float64), generators
         self.state = (self.x,)
-        self.say, self.settings, self.notes = say, dict(settings), []
-
-    def forget(self):
-        "Begin the notes anew."
-        self.notes.clear()
+        self.parts = {"state": self.state, "rng": generators, "sums": self.sums}
 
     def __call__(self, draws, thin, keep=True):
-        out = np.empty((len(self.x), draws, *self.x.shape[1:]))
+        out, notes = np.empty((len(self.x), draws, *self.x.shape[1:])), []
         for draw in range(draws):
             for _ in range(thin):
-                self.notes.append(self.sweep(self.x, self.generators, **self.settings)[:, None])
+                notes.append(self.sweep(self.x, self.generators, **self.settings)[:, None])
             out[:, draw] = self.x
+        self.note(np.concatenate(notes))
         return out, None
-
-    def report(self):
-        "Averages over chains and the second half of all sweeps so far."
-        return self.say(np.concatenate(self.notes[len(self.notes) // 2 :]))
 
 # %% ../nbs/103_fields.ipynb #103-048
 def _gradient_hmc_movers(model, beta, starts, generators, **settings):
@@ -390,7 +398,7 @@ def _walk_in(move, rounds=60):
         step = asked * scale
         move.settings["step_size"] = step if np.size(step) > 1 else float(np.ravel(step)[0])
         move(1, 1)
-        scale = np.where(move.notes[-1][:, 0] < 1, np.minimum(1, 2 * scale), scale / 2)
+        scale = np.where(move.notes[:, 0] < 1, np.minimum(1, 2 * scale), scale / 2)
     move.settings["step_size"] = asked
     move.forget()
     return move
@@ -512,7 +520,7 @@ def _sign_clusters(x, near, couplings, parent, turn, ties, width, rng, thin, out
 
 # %% ../nbs/103_fields.ipynb #103-066
 def _of_clusters(notes):
-    return {"acceptance": float(notes[:, 0].mean()), "cluster_size": float(notes[:, 1].mean())}
+    return {"acceptance": notes[:, 0], "cluster_size": notes[:, 1]}
 
 
 def _local_movers(model, beta, starts, generators, width, clusters=False):
@@ -558,7 +566,7 @@ def _width_tuner(movers):
             for move in pilots:
                 move.settings["width"] = scale
                 move(1, 1)
-            return np.mean([move.notes[-1][:, 0].mean() for move in pilots])
+            return np.mean([move.notes[:, 0].mean() for move in pilots])
         return {"width": _find_scale(trial, 0.5, 40)}
     return tune
 
@@ -581,7 +589,7 @@ def _tune_hmc(model, beta, starts, generators, step_size=None, steps=None):
             move.settings |= {"step_size": eps, "steps": count(eps)}
             spread.append(move(1, 1)[0].std(axis=tuple(range(1, 2 + len(model.shape)))).mean())
         sigma.append(0.9 * sigma[-1] + 0.1 * np.mean(spread))
-        return _of_hmc(np.concatenate([move.notes[-1] for move in pilots]))["acceptance"]
+        return _of_hmc(np.concatenate([move.notes for move in pilots]))["acceptance"].mean()
     eps = _find_scale(trial, 0.8, 150)
     return {"step_size": given.get("step_size", eps), "steps": count(given.get("step_size", eps))}
 

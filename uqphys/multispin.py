@@ -250,6 +250,7 @@ def _mover(model, sites, chains, words, work, fixed):
         _unpack(kept.reshape(draws, -1), _addresses(model.shape, sites), x)
         x = x.reshape(draws, -1, *model.shape).swapaxes(0, 1)[:chains]
         return x, _observables(model, *counts)
+    move.parts = {"words": words, "dice": work[: 4 * LANES]}
     return move
 
 # %% ../nbs/101_multispin.ipynb #101-042

@@ -16,7 +16,7 @@ from scipy.special import erfcinv
 from tqdm import tqdm
 from .models import Model, check_beta, check_number
 from .sampling import METHODS as ALL_METHODS
-from .sampling import (Method, choose_method, find_method, _burn_in, _check_run, _describe, _generators, _measure, _record,
+from .sampling import (Method, choose_method, find_method, _burn_in, _check_run, _describe, _generators, _measure, _origin, _record,
                              _report, _root, _Run, _skip, _starts, _TUNING)
 
 # %% ../nbs/104_tempering.ipynb #104-008
@@ -30,8 +30,14 @@ class _Ladder:
     "One chain of parallel tempering: a mover for each temperature, hottest first."
     def __init__(self, model, betas, movers, rng):
         self.model, self.betas, self.movers, self.rng = model, np.array(betas), movers, rng
-        self.parity, self.label = 0, np.arange(len(betas))
-        self.forget()
+        self.label, self.counts = np.arange(len(betas)), np.zeros(3, dtype=np.int64)  # sweeps, round trips, which pairs are next
+        self.tried, self.made, self.way = np.zeros(len(betas) - 1), np.zeros(len(betas) - 1), np.zeros(len(betas), dtype=int)
+
+    @property
+    def parts(self):
+        "All that decides how it goes on, and what it will report."
+        own = {"label": self.label, "counts": self.counts, "tried": self.tried, "made": self.made, "way": self.way, "rng": self.rng}
+        return own | {"movers": [move.parts for move in self.movers]}
 
     def sweep(self, keep):
         "Every temperature one sweep further: configurations (those of `keep`) and observables; then exchanges."
@@ -41,36 +47,37 @@ class _Ladder:
         return {k: seen[k][0] for k in keep}, values
 
     def _swap(self, energy):
-        for k in range(self.parity, len(self.betas) - 1, 2):
+        for k in range(self.counts[2], len(self.betas) - 1, 2):
             self.tried[k] += 1
             gain = (self.betas[k] - self.betas[k + 1]) * (energy[k] - energy[k + 1])
             if self.rng.random() < math.exp(min(0.0, gain)):
                 _exchange(self.movers[k], self.movers[k + 1])
                 self.label[[k, k + 1]] = self.label[[k + 1, k]]
                 self.made[k] += 1
-        self.sweeps, self.parity = self.sweeps + 1, 1 - self.parity
+        self.counts[0], self.counts[2] = self.counts[0] + 1, 1 - self.counts[2]
         self._count_trips()
 
 # %% ../nbs/104_tempering.ipynb #104-011
 def _forget(self):
     "Begin all counts anew."
-    self.sweeps, self.tried, self.made = 0, np.zeros(len(self.betas) - 1), np.zeros(len(self.betas) - 1)
-    self.way, self.trips = np.zeros(len(self.betas), dtype=int), 0
+    for counts in (self.counts[:2], self.tried, self.made, self.way):
+        counts[:] = 0
 
 
 def _count_trips(self):
     hot, cold = self.label[0], self.label[-1]
     if self.way[cold] == 1:
-        self.trips += 1
+        self.counts[1] += 1
     self.way[hot], self.way[cold] = 1, -1
 
 
 def _rates(self):
     "Acceptance of exchanges (mean and lowest over the pairs), round trips, and sweeps that one takes a configuration."
     rates = self.made / np.maximum(1, self.tried)
-    time = len(self.betas) * self.sweeps / self.trips if self.trips else math.inf
+    sweeps, trips = map(int, self.counts[:2])
+    time = len(self.betas) * sweeps / trips if trips else math.inf
     return {"swap_acceptance": rates.mean(), "lowest_swap_acceptance": rates.min(),
-            "round_trips": self.trips, "round_trip_time": time}
+            "round_trips": trips, "round_trip_time": time}
 
 
 _Ladder.forget, _Ladder._count_trips, _Ladder.report = _forget, _count_trips, _rates
@@ -186,7 +193,7 @@ def _as_mover(ladder, wanted):
         if len(wanted) == 1:
             x, values = x[:, 0] if keep else None, {name: v[:, 0] for name, v in values.items()}
         return x[None] if keep else None, {name: v[None] for name, v in values.items()}
-    move.report, move.forget = ladder.report, ladder.forget
+    move.report, move.forget, move.parts = ladder.report, ladder.forget, ladder.parts
     return move
 
 
@@ -224,7 +231,7 @@ def temper(
         if burn_in == "auto":
             wait, said = _burn_in(model, betas[-1], "tempering", settings, root, draws * thin, bar)
         series, configs, made = _record_all(model, settings, _generators(root, chains), int(wait), draws, thin, keep, bar)
-    made |= dict(method="tempering", settings=json.dumps(settings), burn_in=int(wait), burn_in_reason=said)
+    made |= dict(method="tempering", settings=json.dumps(settings), burn_in=int(wait), burn_in_reason=said, random_state=_origin(root))
     return _all_temperatures(series, configs, betas, _describe(model) | made | dict(thin=int(thin), seed=int(seed)))
 
 # %% ../nbs/104_tempering.ipynb #104-027
