@@ -32,6 +32,7 @@ test: $(DEV) ## run every notebook, then tests/ (< 25 min on 2 cores)
 
 bench: $(BENCH) ## speed of the samplers, beside the peers' (peapods, mcising), in one run (< 5 min)
 	$(BIN)/python studies/bench.py
+	$(BIN)/python studies/sweep_speed.py
 
 docs: $(DEV) ## render the site to _site/ (Quarto where it is installed, else smalldocs)
 	$(BIN)/python tools/docs.py

@@ -574,25 +574,29 @@ class _Wolff:
         values = {name: v[None] for name, v in observables_from_sums(self.model, sums.T).items()}
         return kept.reshape(1, draws, *self.model.shape) if keep else None, values
 
-    def report(self):
-        "Of all clusters: mean number of sites a growth reached (in a field it ends at the ghost, short of the cluster), share turned."
-        met = max(1, self.counts[0])
-        return {"mean_cluster_size": self.counts[1] / met, "turned_clusters": self.counts[2] / met}
+# %% ../nbs/102_clusters.ipynb #102-075
+def _forget(self):
+    "Begin the counts anew."
+    self.counts[:] = 0
 
-    grown = property(lambda self: int(self.counts[1]), doc="Sites that all clusters have reached so far.")
 
-    def forget(self):
-        "Begin the counts anew."
-        self.counts[:] = 0
+def _say(self):
+    "Of all clusters: mean number of sites a growth reached (in a field it ends at the ghost, short of the cluster), share turned."
+    met = max(1, self.counts[0])
+    return {"mean_cluster_size": self.counts[1] / met, "turned_clusters": self.counts[2] / met}
 
-# %% ../nbs/102_clusters.ipynb #102-080
+
+_Wolff.forget, _Wolff.report = _forget, _say
+_Wolff.grown = property(lambda self: int(self.counts[1]), doc="Sites that all clusters have reached so far.")
+
+# %% ../nbs/102_clusters.ipynb #102-082
 def _check_clusters(clusters):
     "The number of clusters per sweep; ValueError unless it is a whole number from 1 to 2**31."
     if (number := check_count("settings['clusters']", clusters)) > 2**31:
         raise ValueError(f"settings['clusters']={_shown(clusters)}: must be a whole number from 1 to 2**31")
     return number
 
-# %% ../nbs/102_clusters.ipynb #102-082
+# %% ../nbs/102_clusters.ipynb #102-084
 def _wolff_movers(model, beta, starts, generators, clusters):
     clusters = _check_clusters(clusters)
     return [_Wolff(model, beta, x, rng, clusters) for x, rng in zip(starts, generators)]
@@ -611,7 +615,7 @@ def _tune_wolff(model, beta, starts, generators, clusters=None):
         grown, count = grown + move.sizes[0] * (chunk // 2), count + chunk // 2
     return {"clusters": max(1, round(model.n_sites * count / grown))}
 
-# %% ../nbs/102_clusters.ipynb #102-085
+# %% ../nbs/102_clusters.ipynb #102-087
 def _swendsen_wang_movers(model, beta, starts, generators):
     return [_SwendsenWang(model, beta, x, rng) for x, rng in zip(starts, generators)]
 

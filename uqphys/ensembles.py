@@ -19,6 +19,8 @@ import warnings
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+
+# %% ../nbs/12_ensembles.ipynb #12-002
 import filelock
 import google_crc32c
 import numpy as np
@@ -35,7 +37,7 @@ from .sampling import (_block, _check_run, _burn_in, _couplings, _dataset, _desc
                              _origin, _paced, _record, _report, _root, _running, _skip, _thaw, _tuned, _warn_if_short,
                              choose_method)
 
-# %% ../nbs/12_ensembles.ipynb #12-006
+# %% ../nbs/12_ensembles.ipynb #12-007
 def _encode(block):
     "A chunk as Zarr's codecs `blosc` and `crc32c` write it: shuffled, compressed, with a checksum at its end."
     data = Blosc("zstd", 5, Blosc.BITSHUFFLE if block.itemsize == 1 else Blosc.SHUFFLE).encode(np.ascontiguousarray(block))
@@ -46,7 +48,7 @@ def _decode(data, dtype, shape):
     "The way back."
     return np.frombuffer(Blosc().decode(data[:-4]), dtype=dtype).reshape(shape).copy()
 
-# %% ../nbs/12_ensembles.ipynb #12-012
+# %% ../nbs/12_ensembles.ipynb #12-013
 @lru_cache(maxsize=64)
 def _template(dtype, dims):
     "The zarr.json of an array of this type, as Zarr writes it; lengths are to be filled in."
@@ -67,7 +69,7 @@ def _array_json(array):
 def _group_json(attrs):
     return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attrs}).encode()
 
-# %% ../nbs/12_ensembles.ipynb #12-015
+# %% ../nbs/12_ensembles.ipynb #12-016
 def _numbered_dims(ensemble):
     "Which of chain and draw are numbered 0, 1, 2 …: these need no array."
     return [d for d in ("chain", "draw") if d in ensemble.indexes and np.array_equal(ensemble[d], np.arange(ensemble.sizes[d]))]
@@ -90,7 +92,7 @@ def _lay_out(ensemble):
         arrays[name] = dict(dtype=str(dtype), dims=list(values.dims), shape=list(values.shape), chunk=chunk)
     return arrays
 
-# %% ../nbs/12_ensembles.ipynb #12-018
+# %% ../nbs/12_ensembles.ipynb #12-019
 def _axis(array):
     "Along which axis an array grows; None if it does not."
     return array["dims"].index("draw") if "draw" in array["dims"] else None
@@ -110,17 +112,24 @@ def _cut(name, array, values, first):
         number[axis] = str((first + start) // shape[axis])
         yield f"{name}/{'.'.join(number)}", block
 
-# %% ../nbs/12_ensembles.ipynb #12-021
+# %% ../nbs/12_ensembles.ipynb #12-022
 _OWN, _MANIFEST = ".uqphys", ".uqphys/manifest.json"
 
 
-def _write_new(file, data):
-    "Write a new file, down to the disk."
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file, "wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
+def _write_all(folder, files):
+    "Write new files (name -> bytes) into a new folder, down to the disk; a / in a name becomes a %."
+    os.mkdir(folder)
+    handles = []
+    try:
+        for name, data in files.items():
+            handles.append(open(folder / name.replace("/", "%"), "wb"))
+            handles[-1].write(data)
+            handles[-1].flush()
+        for handle in handles:  # all are on their way; now wait for them
+            os.fsync(handle.fileno())
+    finally:
+        for handle in handles:
+            handle.close()
 
 
 def _flush_folder(folder):
@@ -132,15 +141,13 @@ def _flush_folder(folder):
         finally:
             os.close(handle)
 
-# %% ../nbs/12_ensembles.ipynb #12-023
+# %% ../nbs/12_ensembles.ipynb #12-024
 def _commit(path, changed, manifest):
     "Let a folder hold the changed files (name -> bytes) and the new manifest, all or none of them."
     new = path / _OWN / "next"
     shutil.rmtree(new, ignore_errors=True)
     try:
-        for name, data in changed.items():
-            _write_new(new / name, data)
-        _write_new(new / _MANIFEST, _seal(manifest))
+        _write_all(new, changed | {_MANIFEST: _seal(manifest)})
         os.rename(new, path / _OWN / "commit")  # the moment
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
@@ -149,22 +156,34 @@ def _commit(path, changed, manifest):
     _settle(path, manifest)
 
 
+def _committed(path, name):
+    "Where a file waits that is committed, but not yet carried to its place."
+    return path / _OWN / "commit" / name.replace("/", "%")
+
+# %% ../nbs/12_ensembles.ipynb #12-025
 def _settle(path, manifest):
     "Carry what was committed to its place; drop what the manifest does not name any more."
     commit = path / _OWN / "commit"
-    for file in sorted(f for f in commit.rglob("*") if f.is_file() and f != commit / _MANIFEST):
-        target = path / file.relative_to(commit)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(file, target)
+    for flat in sorted(os.listdir(commit)):
+        if (name := flat.replace("%", "/")) != _MANIFEST:
+            _carry(commit / flat, path / name)
     for name in _stale(path, manifest):
         (path / name).unlink(missing_ok=True)
         with suppress(OSError):  # it is not empty
             (path / name).parent.rmdir()
-    if (commit / _MANIFEST).exists():
-        os.replace(commit / _MANIFEST, path / _MANIFEST)
+    if _committed(path, _MANIFEST).exists():
+        os.replace(_committed(path, _MANIFEST), path / _MANIFEST)
     shutil.rmtree(commit)
 
-# %% ../nbs/12_ensembles.ipynb #12-025
+
+def _carry(file, target):
+    try:
+        os.replace(file, target)
+    except FileNotFoundError:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(file, target)
+
+# %% ../nbs/12_ensembles.ipynb #12-027
 def _digest(data):
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
@@ -186,13 +205,13 @@ def _unseal(data):
     except ValueError:
         raise ValueError("damaged: it is not what was written") from None
 
-# %% ../nbs/12_ensembles.ipynb #12-027
+# %% ../nbs/12_ensembles.ipynb #12-029
 def _read_manifest(path):
     "The manifest of a store, also while a commit is being carried to its place. ValueError says what is wrong with it."
     if not (path / _OWN).is_dir():
         what = "there is nothing" if not path.exists() else "it holds no .uqphys/manifest.json"
         raise ValueError(f"path={str(path)!r}: {what}; must be an ensemble that save() or sample_to() wrote")
-    for file in (path / _OWN / "commit" / _MANIFEST, path / _MANIFEST):
+    for file in (_committed(path, _MANIFEST), path / _MANIFEST):
         try:
             return _unseal(file.read_bytes())
         except FileNotFoundError:
@@ -212,7 +231,7 @@ def _stale(path, manifest):
         names = [str(f.relative_to(path)) for f in path.rglob("*") if f.is_file() and _OWN not in f.parts]
     return [name for name in names if name not in manifest["files"]]
 
-# %% ../nbs/12_ensembles.ipynb #12-028
+# %% ../nbs/12_ensembles.ipynb #12-030
 class Damaged(ValueError):
     "A file of a store is not what was written."
 
@@ -220,7 +239,7 @@ class Damaged(ValueError):
 def _fetch(path, manifest, name):
     "The bytes of a file, which must be what the manifest says; Damaged if they are not."
     size, digest = manifest["files"][name]
-    for file in (path / _OWN / "commit" / name, path / name):
+    for file in (_committed(path, name), path / name):
         try:
             data = file.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
@@ -233,7 +252,7 @@ def _fetch(path, manifest, name):
         raise Damaged(f"path={str(path)!r}: {name} {what}")
     raise Damaged(f"path={str(path)!r}: {name} is missing")
 
-# %% ../nbs/12_ensembles.ipynb #12-030
+# %% ../nbs/12_ensembles.ipynb #12-032
 class _Store:
     "A folder under a lock, to be written. Use in a `with` statement."
     def __init__(self, path, patience=0.0):
@@ -254,7 +273,7 @@ class _Store:
     def __exit__(self, *_):
         self.lock.release()
 
-# %% ../nbs/12_ensembles.ipynb #12-031
+# %% ../nbs/12_ensembles.ipynb #12-033
 def _unwritable(path, error, kept=""):
     "What to say when a file system refuses."
     why = error.strerror or str(error)
@@ -268,7 +287,7 @@ def _refuse_strangers(path):
     if path.exists() and not path.is_dir():
         raise ValueError(f"path={str(path)!r}: a file; must be the name of a folder")
 
-# %% ../nbs/12_ensembles.ipynb #12-034
+# %% ../nbs/12_ensembles.ipynb #12-036
 def _read(self):
     "The manifest in force; None for a store in which nothing was ever written. Finishes what was committed."
     own = self.path / _OWN
@@ -292,7 +311,7 @@ def _write(self, changed, manifest):
 
 _Store.read, _Store.write = _read, _write
 
-# %% ../nbs/12_ensembles.ipynb #12-036
+# %% ../nbs/12_ensembles.ipynb #12-038
 def _tail(self, name, array, manifest):
     "What the last chunk of an array holds so far: (values, where it begins). Kept in memory while this writer lives."
     axis, draws = _axis(array), manifest["draws"]
@@ -306,7 +325,7 @@ def _tail(self, name, array, manifest):
         self.tails[name] = _decode(data, array["dtype"], array["chunk"])
     return self.tails[name][(slice(None),) * axis + (slice(draws - first),)], first
 
-
+# %% ../nbs/12_ensembles.ipynb #12-039
 def _extend(self, manifest, data):
     "Add draws, name -> values: the files that change; manifest is brought up to date, but for the list of files."
     changed = {}
@@ -330,7 +349,7 @@ def _descriptions(manifest):
 
 _Store.tail, _Store.extend = _tail, _extend
 
-# %% ../nbs/12_ensembles.ipynb #12-038
+# %% ../nbs/12_ensembles.ipynb #12-041
 def _check_ensemble(ensemble):
     if not isinstance(ensemble, xr.Dataset) or "draw" not in ensemble.dims or not ensemble.data_vars:
         told = f"dims {tuple(ensemble.dims)}" if isinstance(ensemble, xr.Dataset) else type(ensemble).__name__
@@ -354,7 +373,7 @@ def _plain(attrs):
             raise ValueError(f"ensemble.attrs[{name!r}]={_shown(v)}: must be text, a number, a truth value, or lists of them") from None
     return json.loads(json.dumps(found))
 
-# %% ../nbs/12_ensembles.ipynb #12-040
+# %% ../nbs/12_ensembles.ipynb #12-043
 def _attributes(ensemble):
     "The attributes of an ensemble, and which of its arrays are coordinates."
     extra = [name for name in ensemble.coords if name not in ensemble.dims]
@@ -380,7 +399,7 @@ def save(
         store.write(changed | _descriptions(manifest), manifest)
     return store.path
 
-# %% ../nbs/12_ensembles.ipynb #12-041
+# %% ../nbs/12_ensembles.ipynb #12-044
 def _folder(path):
     if not isinstance(path, (str, os.PathLike)) or not str(path):
         raise ValueError(f"path={path!r}: must be the name of a folder")
@@ -399,17 +418,23 @@ def _signature(ensemble):
     "What tells one piece of an ensemble from another: a digest of all its numbers."
     return _digest(b"".join(np.ascontiguousarray(v.values).tobytes() for name, v in sorted(ensemble.data_vars.items())))
 
-# %% ../nbs/12_ensembles.ipynb #12-043
+# %% ../nbs/12_ensembles.ipynb #12-046
 class _Checked(LocalStore):
     "The files of a store as Zarr wants them, each compared with the manifest when it is read."
     def __init__(self, path, manifest):
         super().__init__(path, read_only=True)
-        self.manifest = manifest
+        self.manifest, self.damage = manifest, []
+        self.descriptions = {name: _fetch(path, manifest, name) for name in manifest["files"] if name.endswith("zarr.json")}
 
     async def get(self, key, prototype=None, byte_range=None):
         if key not in self.manifest["files"]:
             return None
-        return (prototype or default_buffer_prototype()).buffer.from_bytes(_fetch(self.root, self.manifest, key))
+        try:
+            data = self.descriptions.get(key) or _fetch(self.root, self.manifest, key)
+        except Damaged as error:  # told when Zarr is through: many of its tasks run at once
+            self.damage.append(error)
+            return None
+        return (prototype or default_buffer_prototype()).buffer.from_bytes(data)
 
     async def exists(self, key):
         return key in self.manifest["files"]
@@ -423,15 +448,24 @@ class _Checked(LocalStore):
         for name in dict.fromkeys(n[len(start):].partition("/")[0] for n in self.manifest["files"] if n.startswith(start)):
             yield name
 
-# %% ../nbs/12_ensembles.ipynb #12-044
-def _open(path, manifest, keep):
-    "The Dataset of a store, not yet read."
+# %% ../nbs/12_ensembles.ipynb #12-047
+def _open(path, manifest, keep, draws):
+    "The Dataset of a store; Damaged if a file that is needed is not what was written."
+    files = _Checked(path, manifest)
     wanted = [name for name in manifest["arrays"] if keep == "configs" or name != "config"]
-    ds = xr.open_zarr(_Checked(path, manifest), consolidated=False, chunks=None, mask_and_scale=False, decode_times=False)
-    names = [name for name in wanted if name in ds.data_vars]
-    return ds[names].assign_coords({dim: np.arange(ds.sizes[dim]) for dim in manifest["numbered"]})
+    try:
+        ds = xr.open_zarr(files, consolidated=False, chunks=None, mask_and_scale=False, decode_times=False)
+        ds = ds[[name for name in wanted if name in ds.data_vars]]
+        ds = ds.assign_coords({dim: np.arange(ds.sizes[dim]) for dim in manifest["numbered"]})
+        found = ds.isel(draw=draws or slice(None)).load()
+    except Exception:
+        if not files.damage:
+            raise
+    if files.damage:
+        raise files.damage[0]
+    return found
 
-
+# %% ../nbs/12_ensembles.ipynb #12-048
 def load(
     path,  # folder that save() or sample_to() wrote
     *,
@@ -446,19 +480,19 @@ def load(
         if manifest["draws"] == 0:
             raise ValueError(f"path={str(path)!r}: holds no draws yet; sample_to() has not come to its first checkpoint")
         try:
-            return _open(path, manifest, keep).isel(draw=draws or slice(None)).load()
+            return _open(path, manifest, keep, draws)
         except Damaged as error:
             if _read_manifest(path) == manifest:  # otherwise a writer was faster than we
                 raise ValueError(f"{error}; repair() cuts back to what is sound, and the same sample_to() goes on") from None
 
-# %% ../nbs/12_ensembles.ipynb #12-045
+# %% ../nbs/12_ensembles.ipynb #12-049
 def _check_choice(draws, keep):
     if not (draws is None or isinstance(draws, slice)):
         raise ValueError(f"draws={_shown(draws)}: must be None or a slice, such as slice(0, 1000)")
     if not isinstance(keep, str) or keep not in ("configs", "observables"):
         raise ValueError(f"keep={_shown(keep)}: accepted are 'configs', 'observables'")
 
-# %% ../nbs/12_ensembles.ipynb #12-052
+# %% ../nbs/12_ensembles.ipynb #12-056
 _LAW = ("model", "couplings", "shape", "beta", "thin")  # attributes in which all pieces of an ensemble must agree
 
 
@@ -481,7 +515,7 @@ def _refuse_other(path, manifest, ensemble):
             raise ValueError(f"ensemble[{name!r}]: {new['dtype']} {new['dims']} {new['shape']}; {other} {array['dtype']} {array['dims']} "
                              f"{array['shape']}; must agree in all but the number of draws")
 
-# %% ../nbs/12_ensembles.ipynb #12-053
+# %% ../nbs/12_ensembles.ipynb #12-057
 def _numbered(path, manifest, ensemble):
     "The numbers of the new draws; ValueError if they do not follow those of the store."
     new, draws = ensemble["draw"].values, manifest["draws"]
@@ -502,7 +536,7 @@ def _refuse_changed(path, manifest, ensemble):
             if not np.array_equal(old, ensemble[name].values):
                 raise ValueError(f"ensemble[{name!r}]: differs from what is stored in path={str(path)!r}; must be the same")
 
-# %% ../nbs/12_ensembles.ipynb #12-054
+# %% ../nbs/12_ensembles.ipynb #12-058
 def append(
     path,  # folder that save() wrote
     ensemble: xr.Dataset,  # more draws of the same chains, of the same law
@@ -525,7 +559,7 @@ def append(
         store.write(store.extend(manifest, {n: numbers if n == "draw" else ensemble[n].values for n in growing}), manifest)
     return manifest["draws"]
 
-# %% ../nbs/12_ensembles.ipynb #12-055
+# %% ../nbs/12_ensembles.ipynb #12-059
 def _existing(path):
     "A folder that a store must be in already."
     path = _folder(path)
@@ -543,7 +577,7 @@ def _note_origin(manifest, ensemble):
         if not told or {n: told[-1].get(n) for n in names} != new:
             manifest["attrs"]["appended"] = json.dumps([*told, {"first_draw": manifest["draws"], **new}])
 
-# %% ../nbs/12_ensembles.ipynb #12-058
+# %% ../nbs/12_ensembles.ipynb #12-062
 def _damage(path, manifest):
     "(name -> what is wrong with the file; how many draws lie before the first damage)."
     bad, sound = {}, manifest["draws"]
@@ -558,7 +592,7 @@ def _damage(path, manifest):
                 sound = min(sound, 0 if axis is None else int(name.partition("/")[2].split(".")[axis]) * array["chunk"][axis])
     return bad, sound
 
-
+# %% ../nbs/12_ensembles.ipynb #12-063
 def _cut_back(manifest, bad, draws):
     "Let a manifest name only so many draws and, of what chains remember, what is sound."
     for array in manifest["arrays"].values():
@@ -573,7 +607,7 @@ def _cut_back(manifest, bad, draws):
     manifest["files"] = {name: entry for name, entry in manifest["files"].items() if not (beyond(name) or name in bad)}
     manifest["draws"] = draws
 
-# %% ../nbs/12_ensembles.ipynb #12-059
+# %% ../nbs/12_ensembles.ipynb #12-064
 def repair(
     path,  # folder that save() or sample_to() wrote
 ) -> int:  # how many draws the store holds now
@@ -587,7 +621,7 @@ def repair(
             _restore(store, manifest, bad, sound)
     return manifest["draws"]
 
-
+# %% ../nbs/12_ensembles.ipynb #12-065
 def _restore(store, manifest, bad, sound):
     "Cut back, to a checkpoint if chains are to go on from there."
     before = manifest["draws"]
@@ -606,7 +640,7 @@ def _restore(store, manifest, bad, sound):
     warnings.warn(f"{next(iter(bad.values()))}{f' (and {len(bad) - 1} more files)' if len(bad) > 1 else ''}; "
                   f"{sound} of {before} draws are left", stacklevel=3)
 
-# %% ../nbs/12_ensembles.ipynb #12-064
+# %% ../nbs/12_ensembles.ipynb #12-070
 def _pack_state(movers):
     "What all movers remember, as the bytes of an .npz file."
     buffer = io.BytesIO()
@@ -627,7 +661,7 @@ def _thin_out(states):
         states = states[:-2][::2] + states[-2:] if len(states) > 3 else states[-2:]
     return states
 
-# %% ../nbs/12_ensembles.ipynb #12-067
+# %% ../nbs/12_ensembles.ipynb #12-073
 def _sample_energies(model):
     "Energies of four fixed configurations: the fingerprint of a law."
     rng = np.random.default_rng(0)
@@ -645,7 +679,7 @@ def _refuse_other_call(path, asked, wish):
             what = "energies of the model" if name == "energies" else f"{name}={_shown(value)}"
             raise ValueError(f"{what}: path={str(path)!r} was begun with {_shown(before)}; must be the same call, or another path")
 
-# %% ../nbs/12_ensembles.ipynb #12-069
+# %% ../nbs/12_ensembles.ipynb #12-075
 def _begin(store, wish):
     "The manifest of a run: a new one, or that of the same call, cut back to what is sound."
     manifest = store.read()
@@ -671,7 +705,7 @@ def _interval(model, method, thin, every):
         raise ValueError(f"checkpoint_every={every!r}: must be 'auto' or a number of draws >= 1")
     return min(_block(model, thin), 100 if method in ("batched", "tempering") else 2**16)
 
-# %% ../nbs/12_ensembles.ipynb #12-070
+# %% ../nbs/12_ensembles.ipynb #12-076
 def _checkpoint(store, manifest, run, attrs, recorded=None):
     "Commit what chains remember, and the draws (series, configs) since the last checkpoint."
     manifest["attrs"], changed = _plain(attrs | _report(run)), {}
@@ -688,7 +722,7 @@ def _checkpoint(store, manifest, run, attrs, recorded=None):
     manifest["files"] = {n: e for n, e in manifest["files"].items() if not n.startswith(f"{_OWN}/states/") or n in kept}
     store.write(changed | {file: data}, manifest)
 
-# %% ../nbs/12_ensembles.ipynb #12-071
+# %% ../nbs/12_ensembles.ipynb #12-077
 def _go_on(store, manifest, run):
     "Let the chains remember their last checkpoint, if there is one."
     if manifest["states"]:
@@ -709,7 +743,7 @@ def _burn(store, manifest, run, attrs, seconds=5.0):
             last = time.monotonic()
     _skip(run, 0)  # count from here
 
-# %% ../nbs/12_ensembles.ipynb #12-073
+# %% ../nbs/12_ensembles.ipynb #12-079
 def _prepare(store, manifest, model, root, draws, settings, bar):
     "Settings and burn-in of a run, found once and then kept."
     told, asked = manifest["run"], manifest["run"]["asked"]
@@ -730,7 +764,7 @@ def _record_to(store, manifest, run, attrs, draws):
         size = min(draws - manifest["draws"], asked["checkpoint_every"] - manifest["draws"] % asked["checkpoint_every"])
         _checkpoint(store, manifest, run, attrs, _record(run, size, asked["thin"], asked["keep"] == "configs"))
 
-# %% ../nbs/12_ensembles.ipynb #12-074
+# %% ../nbs/12_ensembles.ipynb #12-080
 def sample_to(
     path,  # folder to write; an unfinished run of the same call is continued
     model: Model,  # what is to be sampled
@@ -750,17 +784,22 @@ def sample_to(
     "`sample()` that writes as it goes: killed and called again, it goes on from its last checkpoint, and ends with the same bits."
     _check_run(model, beta, draws, chains, burn_in, thin, seed, keep, settings, progress)
     method, reason = choose_method(model, method)
-    every = _interval(model, method, thin, checkpoint_every)
-    wish = _plain(dict(model=repr(model), couplings=_couplings(model), shape=list(model.shape), energies=_sample_energies(model),
-                       beta=float(beta), chains=int(chains), burn_in=burn_in, thin=int(thin), method=method, settings=settings,
-                       seed=int(seed), keep=keep, checkpoint_every=int(every)))
+    wish = _wish(model, checkpoint_every, beta=float(beta), chains=chains, burn_in=burn_in, thin=thin, method=method,
+                 settings=settings, seed=seed, keep=keep)
     with _Store(_folder(path), _patience()) as store:
         manifest = _begin(store, wish)
         if manifest["draws"] < draws:
             _finish(store, manifest, model, draws, settings, reason, progress)
     return store.path
 
-# %% ../nbs/12_ensembles.ipynb #12-075
+# %% ../nbs/12_ensembles.ipynb #12-081
+def _wish(model, every, **told):
+    "What makes one call of sample_to another than the next, as JSON knows it."
+    every = _interval(model, told["method"], told["thin"], every)
+    return _plain(dict(model=repr(model), couplings=_couplings(model), shape=list(model.shape), energies=_sample_energies(model),
+                       **told, checkpoint_every=every))
+
+
 def _patience():
     "How long to wait for the lock, in seconds: as long as a process takes that is being killed."
     return 2.0

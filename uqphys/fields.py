@@ -298,7 +298,7 @@ class _Noted:
         names = self.say(np.ones((1, self.notes.shape[1])))
         return {name: float(total / max(1.0, self.sums[-1])) for name, total in zip(names, self.sums)}
 
-
+# %% ../nbs/103_fields.ipynb #103-043
 class _Chain(_Noted):
     "A mover: one chain, driven by a compiled kernel."
     def __init__(self, kernel, arguments, size, unfold, rng, say, n_notes, settings):
@@ -321,7 +321,7 @@ def _phi4_hmc_movers(model, beta, starts, generators, **settings):
         return _Chain(_hmc, state, f.x[f.inner].shape, f.unfold, rng, _of_hmc, 1, settings)
     return [mover(np.asarray(x, dtype=np.float64), rng) for x, rng in zip(starts, generators)]
 
-# %% ../nbs/103_fields.ipynb #103-045
+# %% ../nbs/103_fields.ipynb #103-047
 _FAR = 1e30  # a field value beyond which a trajectory is given up
 
 
@@ -336,7 +336,7 @@ def _force_of(model, beta):
         return -beta * gradient.detach().cpu().numpy()
     return force
 
-# %% ../nbs/103_fields.ipynb #103-046
+# %% ../nbs/103_fields.ipynb #103-048
 def _flow(force, x, p, eps, lengths):
     "Leapfrog of x, p (n, *shape), in place, each with its own step and length; False for those that ran away."
     good, here, f = np.ones(len(x), dtype=bool), np.arange(len(x)), force(x)
@@ -352,7 +352,7 @@ def _flow(force, x, p, eps, lengths):
         here, f = here[going], f[going]
     return good
 
-# %% ../nbs/103_fields.ipynb #103-047
+# %% ../nbs/103_fields.ipynb #103-049
 class _Flock(_Noted):
     "A mover: all chains in one batch, driven by `sweep(x, generators, **settings)`, which returns one note a chain."
     def __init__(self, sweep, starts, generators, say, settings):
@@ -370,7 +370,7 @@ class _Flock(_Noted):
         self.note(np.concatenate(notes))
         return out, None
 
-# %% ../nbs/103_fields.ipynb #103-048
+# %% ../nbs/103_fields.ipynb #103-050
 def _gradient_hmc_movers(model, beta, starts, generators, **settings):
     force, energies = _force_of(model, beta), lambda x: beta * _energies(model, x)
     axes = tuple(range(1, 1 + len(model.shape)))
@@ -390,7 +390,7 @@ def _gradient_hmc_movers(model, beta, starts, generators, **settings):
         return change
     return [_Flock(sweep, starts, generators, _of_hmc, settings)]
 
-# %% ../nbs/103_fields.ipynb #103-050
+# %% ../nbs/103_fields.ipynb #103-052
 def _walk_in(move, rounds=60):
     "Bring the chains of a mover from wherever they are to where its step size works."
     asked, scale = move.settings["step_size"], 1.0
@@ -409,13 +409,13 @@ def _hmc_movers(model, beta, starts, generators, step_size, steps):
     movers = _phi4_hmc_movers if type(model) is Phi4 else _gradient_hmc_movers
     return [_walk_in(move) for move in movers(model, beta, starts, generators, **settings)]
 
-# %% ../nbs/103_fields.ipynb #103-051
+# %% ../nbs/103_fields.ipynb #103-053
 def _needs_gradient(model):
     if getattr(model, "uses_torch", False) or callable(getattr(model, "force", None)):
         return ""
     return "it needs a gradient: an energy written in torch (uses_torch=True), or a method force(x)"
 
-# %% ../nbs/103_fields.ipynb #103-055
+# %% ../nbs/103_fields.ipynb #103-057
 def _far_apart(shape, reach):
     "Groups of sites, (k, ndim) each: within a group any two are farther apart than `reach`, along some axis."
     def colours(length):
@@ -438,7 +438,7 @@ def _groups(model):
         return (_energies(model, y) - _energies(model, x))[:, None]
     return list(np.indices(model.shape).reshape(len(model.shape), -1).T[:, None]), changes
 
-# %% ../nbs/103_fields.ipynb #103-057
+# %% ../nbs/103_fields.ipynb #103-059
 def _batched_movers(model, beta, starts, generators, width):
     settings = _check_couplings(beta, width=width)
     groups, changes = _groups(model)
@@ -458,7 +458,7 @@ def _batched_movers(model, beta, starts, generators, width):
         return accepted / len(order)
     return [_Flock(sweep, starts, generators, _of_steps, settings)]
 
-# %% ../nbs/103_fields.ipynb #103-061
+# %% ../nbs/103_fields.ipynb #103-063
 @_compiled
 def _root(parent, i):
     "The site that speaks for i's cluster; the way there is made shorter."
@@ -472,7 +472,7 @@ def _cluster_memory(n_sites, ndim):
     "For each site the one that speaks for it, and a sign; for each bond its two ends."
     return np.empty(n_sites, np.int64), np.empty(n_sites), np.empty((ndim * n_sites + 1, 2), np.int64)
 
-# %% ../nbs/103_fields.ipynb #103-062
+# %% ../nbs/103_fields.ipynb #103-064
 @_compiled
 def _turn_signs(x, near, hopping, parent, turn, ties, rng):
     "One Swendsen-Wang update of the signs of the flat field x."
@@ -491,7 +491,7 @@ def _turn_signs(x, near, hopping, parent, turn, ties, rng):
             turn[i] = 1.0 if rng.random() < 0.5 else -1.0
         x[i] *= turn[parent[i]]
 
-# %% ../nbs/103_fields.ipynb #103-065
+# %% ../nbs/103_fields.ipynb #103-067
 @_compiled
 def _cluster_size(parent, sizes):
     "The size of the cluster of a random site, as a fraction of the lattice, once every site points to its root."
@@ -518,7 +518,7 @@ def _sign_clusters(x, near, couplings, parent, turn, ties, width, rng, thin, out
         if (sweep + 1) % thin == 0:
             out[sweep // thin] = x
 
-# %% ../nbs/103_fields.ipynb #103-066
+# %% ../nbs/103_fields.ipynb #103-068
 def _of_clusters(notes):
     return {"acceptance": notes[:, 0], "cluster_size": notes[:, 1]}
 
@@ -545,7 +545,7 @@ def _cluster_movers(model, beta, starts, generators, width):
 def _needs_phi4(model):
     return "" if type(model) is Phi4 else "it needs a Phi4 model"
 
-# %% ../nbs/103_fields.ipynb #103-068
+# %% ../nbs/103_fields.ipynb #103-070
 def _find_scale(trial, target, rounds, first=0.5):
     "The scale at which trial(scale) is `target` on average; trial must fall with the scale."
     log, trace = math.log(first), []
@@ -570,7 +570,7 @@ def _width_tuner(movers):
         return {"width": _find_scale(trial, 0.5, 40)}
     return tune
 
-# %% ../nbs/103_fields.ipynb #103-069
+# %% ../nbs/103_fields.ipynb #103-071
 _LENGTH = 3.0  # of a trajectory, in standard deviations of the field: half a swing
 
 
@@ -593,7 +593,7 @@ def _tune_hmc(model, beta, starts, generators, step_size=None, steps=None):
     eps = _find_scale(trial, 0.8, 150)
     return {"step_size": given.get("step_size", eps), "steps": count(given.get("step_size", eps))}
 
-# %% ../nbs/103_fields.ipynb #103-070
+# %% ../nbs/103_fields.ipynb #103-072
 METHODS = {
     "hmc": Method(_hmc_movers, _needs_gradient, _tune_hmc, ("step_size", "steps"),
                   "one Hamiltonian trajectory of the whole lattice"),

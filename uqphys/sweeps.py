@@ -83,11 +83,11 @@ def _points(models, betas, folder, options):
     return list(found.values())
 
 # %% ../nbs/121_sweeps.ipynb #121-012
-def _run_point(point, alone=True):
-    "Run a point: dict with state, draws, seconds, error and warnings."
+def _run_point(point, progress=False):
+    "Run a point: dict with state, seconds, error and warnings."
     begin, said = time.perf_counter(), []
     try:
-        _quietly(said, lambda: sample_to(point.path, point.model, point.beta, **point.options, progress=alone))
+        _quietly(said, lambda: sample_to(point.path, point.model, point.beta, **point.options, progress=progress))
         found = dict(state="sampled", error="")
     except Exception as error:  # whatever it is, it must not stop the others
         found = dict(state="failed", error=_told(error))
@@ -116,15 +116,15 @@ def _run_beside_others(point):
     before = numba.get_num_threads()
     numba.set_num_threads(1)  # of this thread of Python only
     try:
-        return _run_point(point, alone=False)
+        return _run_point(point)
     finally:
         numba.set_num_threads(before)
 
 # %% ../nbs/121_sweeps.ipynb #121-016
-def _answers(points, executor):
+def _answers(points, executor, progress=False):
     "(number, answer) of every point, as they come."
     if executor is None:
-        yield from ((k, _run_point(point)) for k, point in enumerate(points))
+        yield from ((k, _run_point(point, progress)) for k, point in enumerate(points))
         return
     promises = {}
     try:
@@ -168,15 +168,21 @@ def _row(point, answer):
     return known | {n: answer[n] for n in ("state", "seconds", "error")} | {"path": str(point.path)}
 
 
+def _as_table(points, answers):
+    "The rows, after the warnings."
+    _report_failures(points, answers)
+    return pd.DataFrame([_row(point, answer) for point, answer in zip(points, answers)])
+
+
 def _report_failures(points, answers):
     "Warn of the points that failed, and of what the others warned of."
     failed = [(p, a) for p, a in zip(points, answers) if a["state"] == "failed"]
     if failed:
         (p, a) = failed[0]
-        warnings.warn(f"{len(failed)} of {len(points)} points failed, the first is {p.model!r} at beta={p.beta!r}: {a['error']}", stacklevel=3)
+        warnings.warn(f"{len(failed)} of {len(points)} points failed, the first is {p.model!r} at beta={p.beta!r}: {a['error']}", stacklevel=4)
     for p, a in zip(points, answers):
         for text in a["warnings"]:
-            warnings.warn(f"{p.model!r} at beta={p.beta!r}: {text}", stacklevel=3)
+            warnings.warn(f"{p.model!r} at beta={p.beta!r}: {text}", stacklevel=4)
 
 # %% ../nbs/121_sweeps.ipynb #121-022
 def sweep(
@@ -201,16 +207,21 @@ def sweep(
                    checkpoint_every=checkpoint_every)
     _check_executor(executor)
     points = _points(models, betas, _made(folder), options)
+    answers = _all_answers(points, executor, progress)
+    return _as_table(points, answers)
+
+# %% ../nbs/121_sweeps.ipynb #121-023
+def _all_answers(points, executor, progress):
+    "The answer of every point; only what is not finished is run."
     answers = [dict(state="kept", error="", seconds=0.0, warnings=[]) if done else None for done in _finished(points)]
     left = [k for k, answer in enumerate(answers) if answer is None]
     with _bar([points[k] for k in left], progress) as bar:
-        for k, answer in _answers([points[k] for k in left], executor):
+        for k, answer in _answers([points[k] for k in left], executor, progress):
             answers[left[k]] = answer
             _show(bar, points[left[k]])
-    _report_failures(points, answers)
-    return pd.DataFrame([_row(point, answer) for point, answer in zip(points, answers)])
+    return answers
 
-# %% ../nbs/121_sweeps.ipynb #121-023
+# %% ../nbs/121_sweeps.ipynb #121-024
 def _check_executor(executor):
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise ValueError(f"executor={_shown(executor)}: must be None, or an Executor with a method submit(), as ProcessPoolExecutor(2) is")
@@ -244,7 +255,7 @@ def _show(bar, point):
     bar.set_postfix_str(f"{bar.count} of {bar.points} points", refresh=False)
     bar.update(_work(point))
 
-# %% ../nbs/121_sweeps.ipynb #121-027
+# %% ../nbs/121_sweeps.ipynb #121-028
 def tabulate(
     table: pd.DataFrame,  # what sweep() returned
     names: list | None = None,  # observables and derived quantities; None for all that can be had

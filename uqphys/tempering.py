@@ -33,12 +33,6 @@ class _Ladder:
         self.label, self.counts = np.arange(len(betas)), np.zeros(3, dtype=np.int64)  # sweeps, round trips, which pairs are next
         self.tried, self.made, self.way = np.zeros(len(betas) - 1), np.zeros(len(betas) - 1), np.zeros(len(betas), dtype=int)
 
-    @property
-    def parts(self):
-        "All that decides how it goes on, and what it will report."
-        own = {"label": self.label, "counts": self.counts, "tried": self.tried, "made": self.made, "way": self.way, "rng": self.rng}
-        return own | {"movers": [move.parts for move in self.movers]}
-
     def sweep(self, keep):
         "Every temperature one sweep further: configurations (those of `keep`) and observables; then exchanges."
         seen = [move(1, 1, k in keep) for k, move in enumerate(self.movers)]
@@ -80,7 +74,13 @@ def _rates(self):
             "round_trips": trips, "round_trip_time": time}
 
 
-_Ladder.forget, _Ladder._count_trips, _Ladder.report = _forget, _count_trips, _rates
+def _parts(self):
+    "All that decides how it goes on, and what it will report."
+    own = {"label": self.label, "counts": self.counts, "tried": self.tried, "made": self.made, "way": self.way, "rng": self.rng}
+    return own | {"movers": [move.parts for move in self.movers]}
+
+
+_Ladder.forget, _Ladder._count_trips, _Ladder.report, _Ladder.parts = _forget, _count_trips, _rates, property(_parts)
 
 # %% ../nbs/104_tempering.ipynb #104-012
 def _run_ladder(ladder, wanted, draws, thin, keep):
