@@ -13,7 +13,7 @@ from uqphys.training import write_file
 from uqphys.exact import enumerate_states
 
 ROOT = Path(__file__).resolve().parents[1]
-STUDIES = sorted((ROOT / "studies").glob("*.toml"))
+STUDIES = sorted(f for f in (ROOT / "studies").glob("*.toml") if "[surrogate]" in f.read_text())
 COLUMNS = {"surrogate", "predicted_bias", "low", "high", "corrected", "error", "exact_evaluations", "trust"}
 GOOD = """seed = 3
 temperature = 2.6

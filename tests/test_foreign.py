@@ -391,6 +391,28 @@ def test_a_link_is_followed(runs, here):
 
 # ---- damage
 
+def test_a_file_that_was_changed_afterwards_is_refused(runs, here):
+    def change_value(file):
+        file["m"][0, 3] += 1e-12
+
+    def change_attribute(file):
+        file.attrs["uqphys_ensemble"] = file.attrs["uqphys_ensemble"].replace('"beta": 0.3', '"beta": 0.4')
+
+    def change_unit(file):
+        told = json.loads(file.attrs["uqphys_ensemble"])
+        told["variables"]["m"]["unit"] = "T"
+        file.attrs["uqphys_ensemble"] = json.dumps(told)
+
+    def take_away(file):
+        del file["m4"]
+    for change in (change_value, change_attribute, change_unit, take_away):
+        to_netcdf(runs["square"], "a.nc")
+        with h5py.File("a.nc", "r+") as file:
+            change(file)
+        with pytest.raises(ValueError, match="path='a.nc': cannot be read; .*damaged, or changed since"):
+            from_file("a.nc")
+
+
 def damaged(whole, k):
     "The bytes cut off at a random place (k < 60), or with some of them changed."
     rng = np.random.default_rng(k)
@@ -402,6 +424,7 @@ def damaged(whole, k):
     return bytes(changed)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # h5netcdf cannot close what it could not open
 @pytest.mark.parametrize("name", ("a.npz", "a.nc", "a.h5", "a.json.gz"))
 def test_a_damaged_file_gives_an_error_or_what_was_in_it(runs, here, name):
     law, run = LAWS["field"], runs["field"]

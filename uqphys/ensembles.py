@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Damaged', 'save', 'load', 'append', 'repair', 'sample_to']
 
-# %% ../nbs/12_ensembles.ipynb #12-001
+# %% ../nbs/12_ensembles.ipynb #12-002
 import copy
 import hashlib
 import io
@@ -20,7 +20,7 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-# %% ../nbs/12_ensembles.ipynb #12-002
+# %% ../nbs/12_ensembles.ipynb #12-003
 import filelock
 import google_crc32c
 import numpy as np
@@ -37,7 +37,7 @@ from .sampling import (_block, _check_run, _burn_in, _couplings, _dataset, _desc
                              _origin, _paced, _record, _report, _root, _running, _skip, _thaw, _tuned, _warn_if_short,
                              choose_method)
 
-# %% ../nbs/12_ensembles.ipynb #12-007
+# %% ../nbs/12_ensembles.ipynb #12-008
 def _encode(block):
     "A chunk as Zarr's codecs `blosc` and `crc32c` write it: shuffled, compressed, with a checksum at its end."
     data = Blosc("zstd", 5, Blosc.BITSHUFFLE if block.itemsize == 1 else Blosc.SHUFFLE).encode(np.ascontiguousarray(block))
@@ -48,7 +48,7 @@ def _decode(data, dtype, shape):
     "The way back."
     return np.frombuffer(Blosc().decode(data[:-4]), dtype=dtype).reshape(shape).copy()
 
-# %% ../nbs/12_ensembles.ipynb #12-013
+# %% ../nbs/12_ensembles.ipynb #12-014
 @lru_cache(maxsize=64)
 def _template(dtype, dims):
     "The zarr.json of an array of this type, as Zarr writes it; lengths are to be filled in."
@@ -69,7 +69,7 @@ def _array_json(array):
 def _group_json(attrs):
     return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attrs}).encode()
 
-# %% ../nbs/12_ensembles.ipynb #12-016
+# %% ../nbs/12_ensembles.ipynb #12-017
 def _numbered_dims(ensemble):
     "Which of chain and draw are numbered 0, 1, 2 …: these need no array."
     return [d for d in ("chain", "draw") if d in ensemble.indexes and np.array_equal(ensemble[d], np.arange(ensemble.sizes[d]))]
@@ -92,7 +92,7 @@ def _lay_out(ensemble):
         arrays[name] = dict(dtype=str(dtype), dims=list(values.dims), shape=list(values.shape), chunk=chunk)
     return arrays
 
-# %% ../nbs/12_ensembles.ipynb #12-019
+# %% ../nbs/12_ensembles.ipynb #12-020
 def _axis(array):
     "Along which axis an array grows; None if it does not."
     return array["dims"].index("draw") if "draw" in array["dims"] else None
@@ -112,7 +112,7 @@ def _cut(name, array, values, first):
         number[axis] = str((first + start) // shape[axis])
         yield f"{name}/{'.'.join(number)}", block
 
-# %% ../nbs/12_ensembles.ipynb #12-022
+# %% ../nbs/12_ensembles.ipynb #12-023
 _OWN, _MANIFEST = ".uqphys", ".uqphys/manifest.json"
 
 
@@ -141,7 +141,7 @@ def _flush_folder(folder):
         finally:
             os.close(handle)
 
-# %% ../nbs/12_ensembles.ipynb #12-024
+# %% ../nbs/12_ensembles.ipynb #12-025
 def _commit(path, changed, manifest):
     "Let a folder hold the changed files (name -> bytes) and the new manifest, all or none of them."
     new = path / _OWN / "next"
@@ -160,7 +160,7 @@ def _committed(path, name):
     "Where a file waits that is committed, but not yet carried to its place."
     return path / _OWN / "commit" / name.replace("/", "%")
 
-# %% ../nbs/12_ensembles.ipynb #12-025
+# %% ../nbs/12_ensembles.ipynb #12-026
 def _settle(path, manifest):
     "Carry what was committed to its place; drop what the manifest does not name any more."
     commit = path / _OWN / "commit"
@@ -183,7 +183,7 @@ def _carry(file, target):
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(file, target)
 
-# %% ../nbs/12_ensembles.ipynb #12-027
+# %% ../nbs/12_ensembles.ipynb #12-028
 def _digest(data):
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
@@ -205,7 +205,7 @@ def _unseal(data):
     except ValueError:
         raise ValueError("damaged: it is not what was written") from None
 
-# %% ../nbs/12_ensembles.ipynb #12-029
+# %% ../nbs/12_ensembles.ipynb #12-030
 def _read_manifest(path):
     "The manifest of a store, also while a commit is being carried to its place. ValueError says what is wrong with it."
     if not (path / _OWN).is_dir():
@@ -231,7 +231,7 @@ def _stale(path, manifest):
         names = [str(f.relative_to(path)) for f in path.rglob("*") if f.is_file() and _OWN not in f.parts]
     return [name for name in names if name not in manifest["files"]]
 
-# %% ../nbs/12_ensembles.ipynb #12-030
+# %% ../nbs/12_ensembles.ipynb #12-031
 class Damaged(ValueError):
     "A file of a store is not what was written."
 
@@ -252,7 +252,7 @@ def _fetch(path, manifest, name):
         raise Damaged(f"path={str(path)!r}: {name} {what}")
     raise Damaged(f"path={str(path)!r}: {name} is missing")
 
-# %% ../nbs/12_ensembles.ipynb #12-032
+# %% ../nbs/12_ensembles.ipynb #12-033
 class _Store:
     "A folder under a lock, to be written. Use in a `with` statement."
     def __init__(self, path, patience=0.0):
@@ -273,7 +273,7 @@ class _Store:
     def __exit__(self, *_):
         self.lock.release()
 
-# %% ../nbs/12_ensembles.ipynb #12-033
+# %% ../nbs/12_ensembles.ipynb #12-034
 def _unwritable(path, error, kept=""):
     "What to say when a file system refuses."
     why = error.strerror or str(error)
@@ -287,7 +287,7 @@ def _refuse_strangers(path):
     if path.exists() and not path.is_dir():
         raise ValueError(f"path={str(path)!r}: a file; must be the name of a folder")
 
-# %% ../nbs/12_ensembles.ipynb #12-036
+# %% ../nbs/12_ensembles.ipynb #12-037
 def _read(self):
     "The manifest in force; None for a store in which nothing was ever written. Finishes what was committed."
     own = self.path / _OWN
@@ -311,7 +311,7 @@ def _write(self, changed, manifest):
 
 _Store.read, _Store.write = _read, _write
 
-# %% ../nbs/12_ensembles.ipynb #12-038
+# %% ../nbs/12_ensembles.ipynb #12-039
 def _tail(self, name, array, manifest):
     "What the last chunk of an array holds so far: (values, where it begins). Kept in memory while this writer lives."
     axis, draws = _axis(array), manifest["draws"]
@@ -325,7 +325,7 @@ def _tail(self, name, array, manifest):
         self.tails[name] = _decode(data, array["dtype"], array["chunk"])
     return self.tails[name][(slice(None),) * axis + (slice(draws - first),)], first
 
-# %% ../nbs/12_ensembles.ipynb #12-039
+# %% ../nbs/12_ensembles.ipynb #12-040
 def _extend(self, manifest, data):
     "Add draws, name -> values: the files that change; manifest is brought up to date, but for the list of files."
     changed = {}
@@ -349,7 +349,7 @@ def _descriptions(manifest):
 
 _Store.tail, _Store.extend = _tail, _extend
 
-# %% ../nbs/12_ensembles.ipynb #12-041
+# %% ../nbs/12_ensembles.ipynb #12-042
 def _check_ensemble(ensemble):
     if not isinstance(ensemble, xr.Dataset) or "draw" not in ensemble.dims or not ensemble.data_vars:
         told = f"dims {tuple(ensemble.dims)}" if isinstance(ensemble, xr.Dataset) else type(ensemble).__name__
@@ -373,7 +373,7 @@ def _plain(attrs):
             raise ValueError(f"ensemble.attrs[{name!r}]={_shown(v)}: must be text, a number, a truth value, or lists of them") from None
     return json.loads(json.dumps(found))
 
-# %% ../nbs/12_ensembles.ipynb #12-043
+# %% ../nbs/12_ensembles.ipynb #12-044
 def _attributes(ensemble):
     "The attributes of an ensemble, and which of its arrays are coordinates."
     extra = [name for name in ensemble.coords if name not in ensemble.dims]
@@ -399,7 +399,7 @@ def save(
         store.write(changed | _descriptions(manifest), manifest)
     return store.path
 
-# %% ../nbs/12_ensembles.ipynb #12-044
+# %% ../nbs/12_ensembles.ipynb #12-045
 def _folder(path):
     if not isinstance(path, (str, os.PathLike)) or not str(path):
         raise ValueError(f"path={path!r}: must be the name of a folder")
@@ -418,7 +418,7 @@ def _signature(ensemble):
     "What tells one piece of an ensemble from another: a digest of all its numbers."
     return _digest(b"".join(np.ascontiguousarray(v.values).tobytes() for name, v in sorted(ensemble.data_vars.items())))
 
-# %% ../nbs/12_ensembles.ipynb #12-046
+# %% ../nbs/12_ensembles.ipynb #12-047
 class _Checked(LocalStore):
     "The files of a store as Zarr wants them, each compared with the manifest when it is read."
     def __init__(self, path, manifest):
@@ -448,7 +448,7 @@ class _Checked(LocalStore):
         for name in dict.fromkeys(n[len(start):].partition("/")[0] for n in self.manifest["files"] if n.startswith(start)):
             yield name
 
-# %% ../nbs/12_ensembles.ipynb #12-047
+# %% ../nbs/12_ensembles.ipynb #12-048
 def _open(path, manifest, keep, draws):
     "The Dataset of a store; Damaged if a file that is needed is not what was written."
     files = _Checked(path, manifest)
@@ -465,7 +465,7 @@ def _open(path, manifest, keep, draws):
         raise files.damage[0]
     return found
 
-# %% ../nbs/12_ensembles.ipynb #12-048
+# %% ../nbs/12_ensembles.ipynb #12-049
 def load(
     path,  # folder that save() or sample_to() wrote
     *,
@@ -485,14 +485,14 @@ def load(
             if _read_manifest(path) == manifest:  # otherwise a writer was faster than we
                 raise ValueError(f"{error}; repair() cuts back to what is sound, and the same sample_to() goes on") from None
 
-# %% ../nbs/12_ensembles.ipynb #12-049
+# %% ../nbs/12_ensembles.ipynb #12-050
 def _check_choice(draws, keep):
     if not (draws is None or isinstance(draws, slice)):
         raise ValueError(f"draws={_shown(draws)}: must be None or a slice, such as slice(0, 1000)")
     if not isinstance(keep, str) or keep not in ("configs", "observables"):
         raise ValueError(f"keep={_shown(keep)}: accepted are 'configs', 'observables'")
 
-# %% ../nbs/12_ensembles.ipynb #12-056
+# %% ../nbs/12_ensembles.ipynb #12-057
 _LAW = ("model", "couplings", "shape", "beta", "thin")  # attributes in which all pieces of an ensemble must agree
 
 
@@ -515,7 +515,7 @@ def _refuse_other(path, manifest, ensemble):
             raise ValueError(f"ensemble[{name!r}]: {new['dtype']} {new['dims']} {new['shape']}; {other} {array['dtype']} {array['dims']} "
                              f"{array['shape']}; must agree in all but the number of draws")
 
-# %% ../nbs/12_ensembles.ipynb #12-057
+# %% ../nbs/12_ensembles.ipynb #12-058
 def _numbered(path, manifest, ensemble):
     "The numbers of the new draws; ValueError if they do not follow those of the store."
     new, draws = ensemble["draw"].values, manifest["draws"]
@@ -536,7 +536,7 @@ def _refuse_changed(path, manifest, ensemble):
             if not np.array_equal(old, ensemble[name].values):
                 raise ValueError(f"ensemble[{name!r}]: differs from what is stored in path={str(path)!r}; must be the same")
 
-# %% ../nbs/12_ensembles.ipynb #12-058
+# %% ../nbs/12_ensembles.ipynb #12-059
 def append(
     path,  # folder that save() wrote
     ensemble: xr.Dataset,  # more draws of the same chains, of the same law
@@ -559,7 +559,7 @@ def append(
         store.write(store.extend(manifest, {n: numbers if n == "draw" else ensemble[n].values for n in growing}), manifest)
     return manifest["draws"]
 
-# %% ../nbs/12_ensembles.ipynb #12-059
+# %% ../nbs/12_ensembles.ipynb #12-060
 def _existing(path):
     "A folder that a store must be in already."
     path = _folder(path)
@@ -577,7 +577,7 @@ def _note_origin(manifest, ensemble):
         if not told or {n: told[-1].get(n) for n in names} != new:
             manifest["attrs"]["appended"] = json.dumps([*told, {"first_draw": manifest["draws"], **new}])
 
-# %% ../nbs/12_ensembles.ipynb #12-062
+# %% ../nbs/12_ensembles.ipynb #12-063
 def _damage(path, manifest):
     "(name -> what is wrong with the file; how many draws lie before the first damage)."
     bad, sound = {}, manifest["draws"]
@@ -592,7 +592,7 @@ def _damage(path, manifest):
                 sound = min(sound, 0 if axis is None else int(name.partition("/")[2].split(".")[axis]) * array["chunk"][axis])
     return bad, sound
 
-# %% ../nbs/12_ensembles.ipynb #12-063
+# %% ../nbs/12_ensembles.ipynb #12-064
 def _cut_back(manifest, bad, draws):
     "Let a manifest name only so many draws and, of what chains remember, what is sound."
     for array in manifest["arrays"].values():
@@ -607,7 +607,7 @@ def _cut_back(manifest, bad, draws):
     manifest["files"] = {name: entry for name, entry in manifest["files"].items() if not (beyond(name) or name in bad)}
     manifest["draws"] = draws
 
-# %% ../nbs/12_ensembles.ipynb #12-064
+# %% ../nbs/12_ensembles.ipynb #12-065
 def repair(
     path,  # folder that save() or sample_to() wrote
 ) -> int:  # how many draws the store holds now
@@ -621,7 +621,7 @@ def repair(
             _restore(store, manifest, bad, sound)
     return manifest["draws"]
 
-# %% ../nbs/12_ensembles.ipynb #12-065
+# %% ../nbs/12_ensembles.ipynb #12-066
 def _restore(store, manifest, bad, sound):
     "Cut back, to a checkpoint if chains are to go on from there."
     before = manifest["draws"]
@@ -640,7 +640,7 @@ def _restore(store, manifest, bad, sound):
     warnings.warn(f"{next(iter(bad.values()))}{f' (and {len(bad) - 1} more files)' if len(bad) > 1 else ''}; "
                   f"{sound} of {before} draws are left", stacklevel=3)
 
-# %% ../nbs/12_ensembles.ipynb #12-070
+# %% ../nbs/12_ensembles.ipynb #12-071
 def _pack_state(movers):
     "What all movers remember, as the bytes of an .npz file."
     buffer = io.BytesIO()
@@ -661,7 +661,7 @@ def _thin_out(states):
         states = states[:-2][::2] + states[-2:] if len(states) > 3 else states[-2:]
     return states
 
-# %% ../nbs/12_ensembles.ipynb #12-073
+# %% ../nbs/12_ensembles.ipynb #12-074
 def _sample_energies(model):
     "Energies of four fixed configurations: the fingerprint of a law."
     rng = np.random.default_rng(0)
@@ -679,7 +679,7 @@ def _refuse_other_call(path, asked, wish):
             what = "energies of the model" if name == "energies" else f"{name}={_shown(value)}"
             raise ValueError(f"{what}: path={str(path)!r} was begun with {_shown(before)}; must be the same call, or another path")
 
-# %% ../nbs/12_ensembles.ipynb #12-075
+# %% ../nbs/12_ensembles.ipynb #12-076
 def _begin(store, wish):
     "The manifest of a run: a new one, or that of the same call, cut back to what is sound."
     manifest = store.read()
@@ -705,7 +705,7 @@ def _interval(model, method, thin, every):
         raise ValueError(f"checkpoint_every={every!r}: must be 'auto' or a number of draws >= 1")
     return min(_block(model, thin), 100 if method in ("batched", "tempering") else 2**16)
 
-# %% ../nbs/12_ensembles.ipynb #12-076
+# %% ../nbs/12_ensembles.ipynb #12-077
 def _checkpoint(store, manifest, run, attrs, recorded=None):
     "Commit what chains remember, and the draws (series, configs) since the last checkpoint."
     manifest["attrs"], changed = _plain(attrs | _report(run)), {}
@@ -722,7 +722,7 @@ def _checkpoint(store, manifest, run, attrs, recorded=None):
     manifest["files"] = {n: e for n, e in manifest["files"].items() if not n.startswith(f"{_OWN}/states/") or n in kept}
     store.write(changed | {file: data}, manifest)
 
-# %% ../nbs/12_ensembles.ipynb #12-077
+# %% ../nbs/12_ensembles.ipynb #12-078
 def _go_on(store, manifest, run):
     "Let the chains remember their last checkpoint, if there is one."
     if manifest["states"]:
@@ -743,7 +743,7 @@ def _burn(store, manifest, run, attrs, seconds=5.0):
             last = time.monotonic()
     _skip(run, 0)  # count from here
 
-# %% ../nbs/12_ensembles.ipynb #12-079
+# %% ../nbs/12_ensembles.ipynb #12-080
 def _prepare(store, manifest, model, root, draws, settings, bar):
     "Settings and burn-in of a run, found once and then kept."
     told, asked = manifest["run"], manifest["run"]["asked"]
@@ -764,7 +764,7 @@ def _record_to(store, manifest, run, attrs, draws):
         size = min(draws - manifest["draws"], asked["checkpoint_every"] - manifest["draws"] % asked["checkpoint_every"])
         _checkpoint(store, manifest, run, attrs, _record(run, size, asked["thin"], asked["keep"] == "configs"))
 
-# %% ../nbs/12_ensembles.ipynb #12-080
+# %% ../nbs/12_ensembles.ipynb #12-081
 def sample_to(
     path,  # folder to write; an unfinished run of the same call is continued
     model: Model,  # what is to be sampled
@@ -786,13 +786,9 @@ def sample_to(
     method, reason = choose_method(model, method)
     wish = _wish(model, checkpoint_every, beta=float(beta), chains=chains, burn_in=burn_in, thin=thin, method=method,
                  settings=settings, seed=seed, keep=keep)
-    with _Store(_folder(path), _patience()) as store:
-        manifest = _begin(store, wish)
-        if manifest["draws"] < draws:
-            _finish(store, manifest, model, draws, settings, reason, progress)
-    return store.path
+    return _continue(_folder(path), wish, model, draws, settings, reason, progress)
 
-# %% ../nbs/12_ensembles.ipynb #12-081
+# %% ../nbs/12_ensembles.ipynb #12-082
 def _wish(model, every, **told):
     "What makes one call of sample_to another than the next, as JSON knows it."
     every = _interval(model, told["method"], told["thin"], every)
@@ -800,11 +796,18 @@ def _wish(model, every, **told):
                        **told, checkpoint_every=every))
 
 
-def _patience():
-    "How long to wait for the lock, in seconds: as long as a process takes that is being killed."
-    return 2.0
+_PATIENCE = 2.0  # seconds to wait for the lock: as long as a process takes that is being killed
 
 
+def _continue(path, wish, model, draws, settings, reason, progress):
+    "Take the store and bring the run in it to its end, if it is not there."
+    with _Store(path, _PATIENCE) as store:
+        manifest = _begin(store, wish)
+        if manifest["draws"] < draws:
+            _finish(store, manifest, model, draws, settings, reason, progress)
+    return path
+
+# %% ../nbs/12_ensembles.ipynb #12-083
 def _finish(store, manifest, model, draws, settings, reason, progress):
     "Bring a run to its end."
     told = manifest["run"]

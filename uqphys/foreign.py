@@ -589,7 +589,7 @@ def from_file(
     found = _readable(path, group)
     if found.suffix.lower() == ".nc" and group is None and (ours := _read(found, _restore)) is not None:
         if told or further:
-            raise ValueError(f"{[*told, 'observables'][0]}: must be left out, as {_named(path)} was written by to_netcdf() and says all itself")
+            raise ValueError(f"{[*told, 'observables'][0]}: must be left out, as {_named(path)} holds all that to_netcdf() was told")
         return ours
     names, arrays = _read(found, _READERS[found.suffix.lower()], group, {*asked.values(), *further.values()})
     _check_there(path, asked, further, names)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['sweep', 'tabulate']
 
-# %% ../nbs/121_sweeps.ipynb #121-001
+# %% ../nbs/121_sweeps.ipynb #121-002
 import hashlib
 import json
 import math
@@ -25,7 +25,7 @@ from .ensembles import _damage, _folder, _read_manifest, _sample_energies, _unwr
 from .models import Model, _shown, check_beta
 from .sampling import _check_run, choose_method
 
-# %% ../nbs/121_sweeps.ipynb #121-006
+# %% ../nbs/121_sweeps.ipynb #121-007
 class _Point(NamedTuple):
     "One run of a sweep."
     model: Model
@@ -43,7 +43,7 @@ def _name(model, beta, options):
     lengths = "x".join(str(int(n)) for n in model.shape)
     return f"{type(model).__name__}-{lengths}-beta{beta:.6g}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.zarr"
 
-# %% ../nbs/121_sweeps.ipynb #121-008
+# %% ../nbs/121_sweeps.ipynb #121-009
 def _check_models(models):
     "A list of models."
     found = list(models) if isinstance(models, (list, tuple)) else [models]
@@ -69,7 +69,7 @@ def _check_betas(betas, models):
             check_beta(beta)
     return [[float(beta) for beta in row] for row in rows]
 
-# %% ../nbs/121_sweeps.ipynb #121-009
+# %% ../nbs/121_sweeps.ipynb #121-010
 def _points(models, betas, folder, options):
     "All points of a grid; ValueError if one occurs twice."
     models, found = _check_models(models), {}
@@ -82,7 +82,7 @@ def _points(models, betas, folder, options):
             found[name] = _Point(model, beta, folder / name, options)
     return list(found.values())
 
-# %% ../nbs/121_sweeps.ipynb #121-012
+# %% ../nbs/121_sweeps.ipynb #121-013
 def _run_point(point, progress=False):
     "Run a point: dict with state, seconds, error and warnings."
     begin, said = time.perf_counter(), []
@@ -110,7 +110,7 @@ def _quietly(said, work):
         work()
     said.extend(dict.fromkeys(" ".join(str(w.message).split()) for w in caught))
 
-# %% ../nbs/121_sweeps.ipynb #121-013
+# %% ../nbs/121_sweeps.ipynb #121-014
 def _run_beside_others(point):
     "Run a point with a single thread."
     before = numba.get_num_threads()
@@ -120,7 +120,7 @@ def _run_beside_others(point):
     finally:
         numba.set_num_threads(before)
 
-# %% ../nbs/121_sweeps.ipynb #121-016
+# %% ../nbs/121_sweeps.ipynb #121-017
 def _answers(points, executor, progress=False):
     "(number, answer) of every point, as they come."
     if executor is None:
@@ -142,7 +142,7 @@ def _answers(points, executor, progress=False):
         for promise in promises:
             promise.cancel()
 
-# %% ../nbs/121_sweeps.ipynb #121-019
+# %% ../nbs/121_sweeps.ipynb #121-020
 def _draws(point):
     "How many sound draws a point has already; 0 if it must be looked after."
     try:
@@ -155,7 +155,7 @@ def _draws(point):
 def _finished(points):
     return [_draws(point) >= point.options["draws"] for point in points]
 
-# %% ../nbs/121_sweeps.ipynb #121-021
+# %% ../nbs/121_sweeps.ipynb #121-022
 def _couplings_of(model):
     "Numbers and texts among the fields of a model."
     names = [f.name for f in fields(model) if f.name != "shape"] if is_dataclass(model) else []
@@ -184,7 +184,7 @@ def _report_failures(points, answers):
         for text in a["warnings"]:
             warnings.warn(f"{p.model!r} at beta={p.beta!r}: {text}", stacklevel=4)
 
-# %% ../nbs/121_sweeps.ipynb #121-022
+# %% ../nbs/121_sweeps.ipynb #121-023
 def sweep(
     models,  # a Model, or a list of them
     betas,  # inverse temperatures, in 1/energy: one list for all models, or one list for each
@@ -210,7 +210,7 @@ def sweep(
     answers = _all_answers(points, executor, progress)
     return _as_table(points, answers)
 
-# %% ../nbs/121_sweeps.ipynb #121-023
+# %% ../nbs/121_sweeps.ipynb #121-024
 def _all_answers(points, executor, progress):
     "The answer of every point; only what is not finished is run."
     answers = [dict(state="kept", error="", seconds=0.0, warnings=[]) if done else None for done in _finished(points)]
@@ -221,7 +221,7 @@ def _all_answers(points, executor, progress):
             _show(bar, points[left[k]])
     return answers
 
-# %% ../nbs/121_sweeps.ipynb #121-024
+# %% ../nbs/121_sweeps.ipynb #121-025
 def _check_executor(executor):
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise ValueError(f"executor={_shown(executor)}: must be None, or an Executor with a method submit(), as ProcessPoolExecutor(2) is")
@@ -255,7 +255,7 @@ def _show(bar, point):
     bar.set_postfix_str(f"{bar.count} of {bar.points} points", refresh=False)
     bar.update(_work(point))
 
-# %% ../nbs/121_sweeps.ipynb #121-028
+# %% ../nbs/121_sweeps.ipynb #121-029
 def tabulate(
     table: pd.DataFrame,  # what sweep() returned
     names: list | None = None,  # observables and derived quantities; None for all that can be had
