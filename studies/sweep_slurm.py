@@ -20,8 +20,10 @@ from uqphys.sweeps import sweep, tabulate
 
 def slurm(queue: str, account: str | None, walltime: str) -> SLURMCluster:
     "What one job is: a worker with one core, as a point uses one thread beside others."
+    hours, minutes, _ = map(int, walltime.split(":"))
+    life = max(1, int(0.85 * (60 * hours + minutes)))  # minutes; the worker leaves before SLURM ends the job
     return SLURMCluster(queue=queue, account=account, walltime=walltime, cores=1, processes=1, memory="2GB",
-                        worker_extra_args=["--lifetime", "50m", "--lifetime-stagger", "5m"],  # leave before SLURM ends the hour
+                        worker_extra_args=["--lifetime", f"{life}m", "--lifetime-stagger", f"{max(1, life // 10)}m"],
                         job_extra_directives=["--requeue"], local_directory="$TMPDIR", log_directory="slurm-logs")
 
 
@@ -32,7 +34,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=8, help="at most so many jobs at once")
     parser.add_argument("--queue", default="normal", help="the partition")
     parser.add_argument("--account", help="who pays")
-    parser.add_argument("--walltime", default="01:00:00", help="of one job")
+    parser.add_argument("--walltime", default="01:00:00", help="of one job, as hours:minutes:seconds")
     parser.add_argument("--local", action="store_true", help="two processes on this machine instead of jobs")
     parser.add_argument("--show", action="store_true", help="print the job script and stop")
     options = parser.parse_args()

@@ -1,22 +1,20 @@
 """Stored ensembles come back to the bit, grow in constant memory, and say what does not fit; nothing is ever half there."""
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
 import threading
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 import zarr
 
-from uqphys.ensembles import _commit, append, load, repair, sample_to, save
+from uqphys.ensembles import append, load, repair, sample_to, save
 from uqphys.models import CustomModel, Ising, Phi4
-from uqphys.sampling import METHODS, choose_method, sample
+from uqphys.sampling import METHODS, sample
 from uqphys.tempering import temper
 
 CRITICAL = np.log(1 + np.sqrt(2)) / 2
@@ -111,7 +109,7 @@ def piece(k):
 path = save(piece(0), {str(tmp_path / "a")!r})
 for k in range(1, 250):
     more = piece(k)
-    begin = time.perf_counter(); append(path, more); times.append(time.perf_counter() - begin)
+    begin = time.process_time(); append(path, more); times.append(time.process_time() - begin)
     peak.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 print(peak[-1] - peak[40], np.median(times[-50:]), np.median(times[:50]), load(path, draws=slice(-1, None)).draw.item())
 """

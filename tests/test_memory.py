@@ -9,8 +9,8 @@ import pytest
 
 from uqphys import tempering
 from uqphys.models import CustomModel, Ising, Phi4
-from uqphys.sampling import (METHODS, _freeze, _generators, _measure, _record, _report, _root, _Run, _skip, _starts, _thaw,
-                             find_method, sample)
+from uqphys.sampling import (METHODS, _freeze, _generator_state, _generators, _measure, _record, _report, _root, _Run, _set_generator,
+                             _skip, _starts, _thaw, find_method, sample)
 
 
 def plane_energy(x):
@@ -233,15 +233,31 @@ def test_every_part_matters(case):
         assert idle(case, name) or misses(case, first, others, name, 12), name
 
 
-@pytest.mark.parametrize("name", ["label", "way", "counts"])
-def test_round_trips_are_counted_on(name):
+def test_round_trips_are_counted_on():
     "Who is who in a ladder decides nothing but the count of round trips, which takes longer to tell."
     case = "tempering metropolis"
-    first = outcome(case, thawed(case, half_way(case)[0]), 200)
-    others = movers_of(case, 1)
-    advance(case, others, 4)
+    movers, others = movers_of(case), movers_of(case, 1)
+    advance(case, movers, 5)
+    first = outcome(case, movers, 200)
     assert first[2][2][1] == "round_trips" and first[2][2][2] > 3
-    assert misses(case, first, others, name, 200)
+    again = outcome(case, thawed(case, half_way(case)[0]), 200)
+    assert again[0] == first[0] and same(again[1], first[1]) and again[2] == first[2]
+    start = [_freeze(move) for move in others]
+    for name in ("label", "way", "counts"):
+        for move, memory in zip(others, start):
+            _thaw(move, memory)
+        advance(case, others, 4)
+        assert misses(case, first, others, name, 200), name
+
+
+def test_half_a_word_is_remembered():
+    "A generator that was asked for 32 bits keeps the other half of its word for the next time."
+    one, other = np.random.default_rng(0), np.random.default_rng(1)
+    one.integers(2**32, dtype=np.uint32)
+    assert one.bit_generator.state["has_uint32"] == 1
+    _set_generator(other, _generator_state(one))
+    assert other.bit_generator.state == one.bit_generator.state
+    assert other.integers(2**32, size=5, dtype=np.uint32).tolist() == one.integers(2**32, size=5, dtype=np.uint32).tolist()
 
 
 def spoilt(memory):

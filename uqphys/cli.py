@@ -418,6 +418,9 @@ def _one_line():
     except (ValueError, OSError, MemoryError) as error:
         typer.echo("uqphys: " + " ".join((str(error) or type(error).__name__).split()), err=True)
         raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("uqphys: stopped; the same command starts again (a sweep goes on from its last checkpoints)", err=True)
+        raise typer.Exit(130) from None
 
 
 def _clock():
@@ -544,9 +547,10 @@ def _grid(check):
     "A list of numbers, or evenly spaced ones."
     def read(value):
         if isinstance(value, dict):
-            start, end, points = value.pop("from"), value.pop("to"), check_count("points", value.pop("points"), 2)
-            step = (check_number("to", end) - check_number("from", start)) / (points - 1)
-            value = value or [start + k * step for k in range(points - 1)] + [end]
+            if set(value) != {"from", "to", "points"} or check_count("points", value["points"], 2) > 10_000:
+                raise ValueError("value: other keys, or too many points")
+            start, end, points = check_number("from", value["from"]), check_number("to", value["to"]), value["points"]
+            value = [start + k * (end - start) / (points - 1) for k in range(points - 1)] + [end]
         if not isinstance(value, list) or not 1 <= len(value) <= 10_000:
             raise ValueError("value: not a list")
         return [check(v) for v in value]

@@ -40,7 +40,7 @@ from .sampling import (_block, _check_run, _burn_in, _couplings, _dataset, _desc
 # %% ../nbs/12_ensembles.ipynb #12-008
 def _encode(block):
     "A chunk as Zarr's codecs `blosc` and `crc32c` write it: shuffled, compressed, with a checksum at its end."
-    data = Blosc("zstd", 5, Blosc.BITSHUFFLE if block.itemsize == 1 else Blosc.SHUFFLE).encode(np.ascontiguousarray(block))
+    data = Blosc("zstd", 2, Blosc.BITSHUFFLE if block.itemsize == 1 else Blosc.SHUFFLE).encode(np.ascontiguousarray(block))
     return data + struct.pack("<I", google_crc32c.value(data))
 
 
@@ -53,7 +53,7 @@ def _decode(data, dtype, shape):
 def _template(dtype, dims):
     "The zarr.json of an array of this type, as Zarr writes it; lengths are to be filled in."
     written, unknown = {}, math.nan if dtype.startswith("float") else 0
-    codec = BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle" if dtype in ("int8", "bool") else "shuffle")
+    codec = BloscCodec(cname="zstd", clevel=2, shuffle="bitshuffle" if dtype in ("int8", "bool") else "shuffle")
     zarr.create_array(MemoryStore(written), shape=(1,) * len(dims), chunks=(1,) * len(dims), dtype=dtype, fill_value=unknown,
                       dimension_names=dims, compressors=[codec, Crc32cCodec()], chunk_key_encoding={"name": "v2", "separator": "."})
     return json.loads(written["zarr.json"].to_bytes())
@@ -218,6 +218,8 @@ def _read_manifest(path):
             continue
         except (OSError, ValueError) as error:
             raise ValueError(f"path={str(path)!r}: {file.relative_to(path)} is {error}") from None
+    if not (path / "zarr.json").exists():
+        raise ValueError(f"path={str(path)!r}: holds no draws yet; sample_to() has not come to its first checkpoint")
     raise ValueError(f"path={str(path)!r}: .uqphys/manifest.json is missing; must be an ensemble that save() or sample_to() wrote")
 
 
@@ -482,7 +484,7 @@ def load(
         try:
             return _open(path, manifest, keep, draws)
         except Damaged as error:
-            if _read_manifest(path) == manifest:  # otherwise a writer was faster than we
+            if _read_manifest(path) == manifest:  # otherwise a writer was faster
                 raise ValueError(f"{error}; repair() cuts back to what is sound, and the same sample_to() goes on") from None
 
 # %% ../nbs/12_ensembles.ipynb #12-050
@@ -539,7 +541,7 @@ def _refuse_changed(path, manifest, ensemble):
 # %% ../nbs/12_ensembles.ipynb #12-059
 def append(
     path,  # folder that save() wrote
-    ensemble: xr.Dataset,  # more draws of the same chains, of the same law
+    ensemble: xr.Dataset,  # more draws of the same law, of as many chains
 ) -> int:  # how many draws the store holds now
     "Add draws to a stored ensemble, all or none of them. ValueError if they are there already, or do not fit."
     _check_ensemble(ensemble)
@@ -698,12 +700,12 @@ def _begin(store, wish):
 
 
 def _interval(model, method, thin, every):
-    "How many draws lie between two checkpoints: some tenths of a second of a compiled method, and at most 100 of another."
+    "How many draws lie between two checkpoints: about a second of a compiled method, and at most 100 draws of another."
     if not isinstance(every, str):
         return check_count("checkpoint_every", every)
     if every != "auto":
         raise ValueError(f"checkpoint_every={every!r}: must be 'auto' or a number of draws >= 1")
-    return min(_block(model, thin), 100 if method in ("batched", "tempering") else 2**16)
+    return min(4 * _block(model, thin), 100 if method in ("batched", "tempering") else 2**16)
 
 # %% ../nbs/12_ensembles.ipynb #12-077
 def _checkpoint(store, manifest, run, attrs, recorded=None):
@@ -778,7 +780,7 @@ def sample_to(
     settings: dict | None = None,  # what the method may be told; what is not given is tuned
     seed: int,  # same seed, same bits, also through any number of interruptions
     keep: str = "configs",  # "configs", or "observables" to keep no configurations
-    checkpoint_every: int | str = "auto",  # draws from one checkpoint to the next; "auto": some tenths of a second
+    checkpoint_every: int | str = "auto",  # draws from one checkpoint to the next; "auto": about a second
     progress: bool = True,  # show a progress bar when it takes longer than a second
 ) -> Path:  # the folder, for load()
     "`sample()` that writes as it goes: killed and called again, it goes on from its last checkpoint, and ends with the same bits."

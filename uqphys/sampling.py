@@ -286,10 +286,8 @@ _MASK = 2**64 - 1
 
 
 def _generator_state(rng):
-    "The state of a PCG64 generator as six words: state, increment (high, low), and half a word that may be left over."
+    "The state of a PCG64 generator as six words: state, increment (high, low), is half a word left over, that half."
     told = rng.bit_generator.state
-    if told["bit_generator"] != "PCG64":
-        raise ValueError(f"generator={told['bit_generator']}: must be a Generator of PCG64, as np.random.default_rng() makes it")
     state, inc = told["state"]["state"], told["state"]["inc"]
     return np.array([state >> 64, state & _MASK, inc >> 64, inc & _MASK, told["has_uint32"], told["uinteger"]], dtype=np.uint64)
 
@@ -311,27 +309,41 @@ def _flat(parts, name=""):
         return [(name, parts)]
     return [pair for key, part in inner for pair in _flat(part, f"{name}/{key}" if name else str(key))]
 
-# %% ../nbs/10_sampling.ipynb #10-053
+
+def _parts(move):
+    "All that a mover remembers: name -> array or generator. ValueError if it does not tell."
+    if not isinstance(parts := getattr(move, "parts", None), dict):
+        raise ValueError(f"move={getattr(move, '__name__', type(move).__name__)}: it must have parts, a dict of all that it remembers")
+    for name, part in (flat := dict(_flat(parts))).items():
+        if isinstance(part, np.random.Generator) and not isinstance(part.bit_generator, np.random.PCG64):
+            raise ValueError(f"parts[{name!r}]: {type(part.bit_generator).__name__}; a generator must be one of PCG64")
+    return flat
+
+# %% ../nbs/10_sampling.ipynb #10-054
 def _freeze(move):
     "All that a mover remembers: name -> array, copied."
-    return {name: _generator_state(part) if isinstance(part, np.random.Generator) else part.copy() for name, part in _flat(move.parts)}
+    taken = {name: _generator_state(part) if isinstance(part, np.random.Generator) else part for name, part in _parts(move).items()}
+    return {name: np.array(part) for name, part in taken.items()}
 
 
 def _thaw(move, frozen):
     "Let a mover remember what _freeze took from one like it; ValueError, and nothing changed, if it is not like it."
-    parts, now = dict(_flat(move.parts)), _freeze(move)
-    if set(now) != set(frozen):
-        raise ValueError(f"frozen: parts {sorted(frozen)}; must be {sorted(now)}")
+    parts, now = _parts(move), _freeze(move)
+    for name in sorted(set(now) ^ set(frozen)):
+        raise ValueError(f"frozen[{name!r}]: {'missing' if name in now else 'unknown'}; must be the {len(now)} parts of this mover")
     for name, part in now.items():
-        if (frozen[name].shape, frozen[name].dtype) != (part.shape, part.dtype):
-            raise ValueError(f"frozen[{name!r}]: {frozen[name].dtype} of shape {frozen[name].shape}; must be {part.dtype} of shape {part.shape}")
+        given = frozen[name] if isinstance(frozen[name], np.ndarray) else np.array(frozen[name], dtype=object)
+        if (given.shape, given.dtype) != (part.shape, part.dtype):
+            raise ValueError(f"frozen[{name!r}]: {given.dtype} of shape {given.shape}, must be {part.dtype} of shape {part.shape}")
+        if isinstance(parts[name], np.random.Generator) and not (given[3] & 1 == 1 and given[4] <= 1 and given[5] < 2**32):
+            raise ValueError(f"frozen[{name!r}]: {given.tolist()}, must be the six words of a PCG64")
     for name, part in parts.items():
         if isinstance(part, np.random.Generator):
             _set_generator(part, frozen[name])
         else:
             part[...] = frozen[name]
 
-# %% ../nbs/10_sampling.ipynb #10-059
+# %% ../nbs/10_sampling.ipynb #10-060
 def flip_table(
     model: Ising,  # the couplings
     beta: float,  # inverse temperature, in 1/energy
@@ -345,7 +357,7 @@ def flip_table(
 def _heatbath_movers(model, beta, starts, generators):
     return _table_movers(model, starts, generators, flip_table(model, beta, interaction_tables(model)))
 
-# %% ../nbs/10_sampling.ipynb #10-063
+# %% ../nbs/10_sampling.ipynb #10-064
 def _numpy(values):
     "float64 NumPy array, also from a torch tensor."
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64)
@@ -369,7 +381,7 @@ def _energies(model, x):
         raise ValueError(f"model.energy: {bad}; the energy must be a number, or inf, for every configuration")
     return values
 
-# %% ../nbs/10_sampling.ipynb #10-066
+# %% ../nbs/10_sampling.ipynb #10-067
 def _changes(table):
     "(9, 512): what setting or clearing bit k changes in the energy of each pattern."
     numbers = np.arange(512)
@@ -390,7 +402,7 @@ def _local(spins, patterns, centres, changes, beta, propose, rng, thin, out):
                         patterns[centres[i, k]] ^= 1 << k
         out[draw] = spins
 
-# %% ../nbs/10_sampling.ipynb #10-069
+# %% ../nbs/10_sampling.ipynb #10-070
 def _check_patterns(model, table):
     "The table and the energy must tell the same differences, on eight random configurations."
     x = np.random.default_rng(0).choice(np.array([-1, 1], dtype=np.int8), size=(8, *model.shape))
@@ -411,7 +423,7 @@ def _local_movers(model, beta, starts, generators):
     states = [(x.ravel().copy(), pattern_index(x).ravel().astype(np.int16)) for x in starts]
     return [_mover(_local, model.shape, rng, state, fixed) for state, rng in zip(states, generators)]
 
-# %% ../nbs/10_sampling.ipynb #10-073
+# %% ../nbs/10_sampling.ipynb #10-074
 def _whole_movers(model, beta, starts, generators):
     shape, chains, n_sites = model.shape, len(starts), math.prod(model.shape)
     x = starts.reshape(chains, n_sites).copy()
@@ -436,7 +448,7 @@ def _whole_movers(model, beta, starts, generators):
     move.state, move.parts = (x,), {"state": (x,), "rng": generators}
     return [move]
 
-# %% ../nbs/10_sampling.ipynb #10-076
+# %% ../nbs/10_sampling.ipynb #10-077
 def _spaced_colours(shape, reach):
     "Colours of the sites such that two sites of one colour are more than `reach` apart along some axis."
     reach = min(reach, max(shape) // 2)  # a torus is not wider
@@ -445,7 +457,7 @@ def _spaced_colours(shape, reach):
     own = np.arange(len(partners))[:, None]  # on a short lattice a site may be its own partner
     return _greedy_colours([row[row != site] for row, site in zip(partners, own)])
 
-# %% ../nbs/10_sampling.ipynb #10-077
+# %% ../nbs/10_sampling.ipynb #10-078
 def _windowed_movers(model, beta, starts, generators):
     colours, x = _spaced_colours(model.shape, model.interaction_range), starts.copy()
     groups = [np.argwhere(colours.reshape(model.shape) == c) for c in range(colours.max() + 1)]
@@ -469,7 +481,7 @@ def _batched_movers(model, beta, starts, generators):
     local = getattr(model, "interaction_range", None) is not None and hasattr(model, "energy_changes")
     return (_windowed_movers if local else _whole_movers)(model, beta, starts, generators)
 
-# %% ../nbs/10_sampling.ipynb #10-080
+# %% ../nbs/10_sampling.ipynb #10-081
 class Method(NamedTuple):
     "A way to sample: what `sample` must know of it."
     movers: Callable  # (model, beta, starts, generators, **settings) -> list of movers
@@ -478,7 +490,7 @@ class Method(NamedTuple):
     settings: tuple = ()  # names of the settings that a user may give
     note: str = ""  # what one sweep is
 
-# %% ../nbs/10_sampling.ipynb #10-082
+# %% ../nbs/10_sampling.ipynb #10-083
 def _needs_ising(model):
     return "" if type(model) is Ising else "it needs an Ising model"
 
@@ -502,7 +514,7 @@ def _needs_patterns(model):
         return f"it needs a lattice of two dimensions with lengths >= 3, not shape={tuple(model.shape)}"
     return ""
 
-# %% ../nbs/10_sampling.ipynb #10-084
+# %% ../nbs/10_sampling.ipynb #10-085
 _HERE = {  # one sweep: every site is visited once
     "metropolis": Method(_metropolis_movers, _needs_ising),
     "checkerboard": Method(_metropolis_movers, _needs_two_colours),
@@ -527,7 +539,7 @@ def find_method(
     home = "fields" if real and method in _HERE else _ABOVE.get(method)
     return _HERE[method] if home is None else importlib.import_module(f"uqphys.{home}").METHODS[method]
 
-# %% ../nbs/10_sampling.ipynb #10-086
+# %% ../nbs/10_sampling.ipynb #10-087
 def _obstacle(model, method):
     "Why a method cannot treat a model; an empty string if it can."
     real = site_values(model) == "real"
@@ -548,7 +560,7 @@ def _check_model(model):
     if not callable(getattr(model, "energy", None)):
         raise ValueError(f"model={model!r}: it needs a method energy(x)")
 
-# %% ../nbs/10_sampling.ipynb #10-089
+# %% ../nbs/10_sampling.ipynb #10-090
 def _auto(model):
     "(method, reason) for a model of which the user asks nothing."
     if site_values(model) == "real":
@@ -566,7 +578,7 @@ def _auto(model):
         return "local", "auto: the model is a table of 3x3 pattern energies"
     return "batched", "auto: nothing is known of the model but its energy"
 
-# %% ../nbs/10_sampling.ipynb #10-091
+# %% ../nbs/10_sampling.ipynb #10-092
 def choose_method(
     model: Model,  # what is to be sampled
     method: str = "auto",  # one of METHODS
@@ -581,7 +593,7 @@ def choose_method(
         raise ValueError(f"method={method!r}: {problem} (the model: {type(model).__name__})")
     return method, "asked for"
 
-# %% ../nbs/10_sampling.ipynb #10-094
+# %% ../nbs/10_sampling.ipynb #10-095
 def start_patterns(
     shape: tuple,  # lengths of the lattice
 ) -> np.ndarray:  # (2 * 2**ndim, *shape) int8
@@ -608,7 +620,7 @@ def _starts(model, generators):
     best = patterns[energies <= lowest + 1e-9 * max(1.0, abs(lowest))]
     return np.stack([best[rng.integers(len(best))] for rng in generators])
 
-# %% ../nbs/10_sampling.ipynb #10-099
+# %% ../nbs/10_sampling.ipynb #10-100
 def equilibration(
     series: np.ndarray,  # (chains, n) values of one observable, n >= 10; chains that began alike
 ) -> int:  # how many values to drop
@@ -625,7 +637,7 @@ def equilibration(
     score = spread[: max(1, len(n) // 2)] / n[: max(1, len(n) // 2)] ** 2
     return 5 * int(np.argmin(score))
 
-# %% ../nbs/10_sampling.ipynb #10-101
+# %% ../nbs/10_sampling.ipynb #10-102
 def _memory(series):
     "Integrated autocorrelation time (Sokal's window) and standard error of the mean, of a (chains, n) array."
     n = series.shape[1]
@@ -647,7 +659,7 @@ def _drift(series):
     difference = abs(late.mean() - early.mean())
     return difference / error if error > 0 else (0.0 if difference == 0 else math.inf)
 
-# %% ../nbs/10_sampling.ipynb #10-104
+# %% ../nbs/10_sampling.ipynb #10-105
 _PILOT, _TUNING = 2**31, 2**31 + 1  # pilot chains hang on other branches of the seed's tree than chains do
 
 
@@ -668,7 +680,7 @@ def _generators(root, chains, *branch):
     keys = [(*branch, chain) for chain in range(chains)]
     return [np.random.Generator(np.random.PCG64(np.random.SeedSequence(root, spawn_key=key))) for key in keys]
 
-# %% ../nbs/10_sampling.ipynb #10-107
+# %% ../nbs/10_sampling.ipynb #10-108
 def _block(model, thin=1):
     "How many draws make a block: two million sites to remember and twenty million to visit in each chain, or a single draw."
     n_sites = math.prod(model.shape)
@@ -691,7 +703,7 @@ def _paced(total, size=1):
         total, spent = total - size, time.perf_counter() - begin
         size = 2 * size if spent < 0.1 else max(1, size // 2) if spent > 0.4 else size
 
-# %% ../nbs/10_sampling.ipynb #10-109
+# %% ../nbs/10_sampling.ipynb #10-110
 def _measure(model, x):
     "Observables of (chains, draws, *shape) spins; NaN is refused."
     if hasattr(model, "observables"):
@@ -703,7 +715,7 @@ def _measure(model, x):
         raise ValueError(f"model.observables: nan for {bad}; every observable must be a number")
     return values
 
-# %% ../nbs/10_sampling.ipynb #10-111
+# %% ../nbs/10_sampling.ipynb #10-112
 class _Run(NamedTuple):
     "Chains on their way: who moves them, on which threads, and the bar that shows it."
     model: Model
@@ -727,7 +739,7 @@ class _Run(NamedTuple):
         values = {name: np.concatenate([p[1][name] for p in parts]) for name in parts[0][1]}
         return np.concatenate([p[0] for p in parts]) if keep else None, values
 
-# %% ../nbs/10_sampling.ipynb #10-112
+# %% ../nbs/10_sampling.ipynb #10-113
 def _skip(run, sweeps):
     "Move on, and let all that is counted on the way count from there."
     run.advance(sweeps)
@@ -740,7 +752,7 @@ def _report(run):
     said = [move.report() for move in run.movers if hasattr(move, "report")]
     return {name: float(np.mean([s[name] for s in said])) for name in (said[0] if said else ())}
 
-# %% ../nbs/10_sampling.ipynb #10-114
+# %% ../nbs/10_sampling.ipynb #10-115
 @contextmanager
 def _running(model, beta, method, settings, generators, bar):
     "Chains at their start, with threads to run them."
@@ -758,7 +770,7 @@ def _room(x, draws):
         raise ValueError(f"draws={draws}: configurations of {size:.0f} GB do not fit into memory; must be fewer, "
                          "or keep='observables'") from None
 
-# %% ../nbs/10_sampling.ipynb #10-115
+# %% ../nbs/10_sampling.ipynb #10-116
 def _record(run, draws, thin, keep=False):
     "Observables of the next draws as (chains, draws) arrays, and the configurations if they are to be kept."
     series, configs, done, most = [], None, 0, max(1, 20_000_000 // math.prod(run.model.shape))
@@ -773,7 +785,7 @@ def _record(run, draws, thin, keep=False):
         done += size
     return {name: np.concatenate([s[name] for s in series], axis=1) for name in series[0]}, configs
 
-# %% ../nbs/10_sampling.ipynb #10-118
+# %% ../nbs/10_sampling.ipynb #10-119
 class _Pilot(NamedTuple):
     "What a pilot has found."
     length: int  # sweeps
@@ -799,7 +811,7 @@ def _judge(series):
     slowest = max(taus, key=taus.get)
     return _Pilot(length, transient, max(_drift(v) for v in named.values()), float(taus[slowest]), slowest)
 
-# %% ../nbs/10_sampling.ipynb #10-120
+# %% ../nbs/10_sampling.ipynb #10-121
 def _pilot(run, sweeps, most):
     "Run a pilot until it has settled at two lengths in a row, or is longer than `most` sweeps."
     series, _ = _record(run, sweeps, 1)
@@ -824,7 +836,7 @@ def _burn_in(model, beta, method, settings, root, run_length, bar):
         warnings.warn(f"burn_in='auto': {found}; not settled yet, set burn_in by hand", stacklevel=3)
     return found.burn_in, str(found)
 
-# %% ../nbs/10_sampling.ipynb #10-123
+# %% ../nbs/10_sampling.ipynb #10-124
 def _check_run(model, beta, draws, chains, burn_in, thin, seed, keep, settings, progress=True):
     _check_model(model)
     check_flag("progress", progress)
@@ -841,7 +853,7 @@ def _check_run(model, beta, draws, chains, burn_in, thin, seed, keep, settings, 
     if not (settings is None or isinstance(settings, dict)):
         raise ValueError(f"settings={settings!r}: must be None or a dict, name of the setting -> value")
 
-# %% ../nbs/10_sampling.ipynb #10-126
+# %% ../nbs/10_sampling.ipynb #10-127
 def _tuned(model, beta, method, settings, root):
     "All settings of a method: those the user gave, and what tuning finds for the others."
     chosen, given = find_method(model, method), settings or {}
@@ -853,7 +865,7 @@ def _tuned(model, beta, method, settings, root):
     generators = _generators(root, 4, _TUNING)
     return chosen.tune(model, beta, _starts(model, generators), generators, **given)
 
-# %% ../nbs/10_sampling.ipynb #10-128
+# %% ../nbs/10_sampling.ipynb #10-129
 def _draw(law, generators, burn_in, draws, thin, keep, bar):
     "The series of a run, its configurations (or None), and what its movers report; law: model, beta, method, settings."
     bar.reset(total=draws * thin + burn_in)
@@ -862,7 +874,7 @@ def _draw(law, generators, burn_in, draws, thin, keep, bar):
         series, configs = _record(run, draws, thin, keep)
         return series, configs, _report(run)
 
-# %% ../nbs/10_sampling.ipynb #10-130
+# %% ../nbs/10_sampling.ipynb #10-131
 def _warn_if_short(series, thin, burn_in="auto"):
     "The run itself knows its memory better than the pilot did: say so, if it is shorter than 20 of it."
     if burn_in != "auto":
@@ -873,7 +885,7 @@ def _warn_if_short(series, thin, burn_in="auto"):
         warnings.warn(f"draws * thin={draws * thin}: shorter than 20 tau_int, which in the run itself is about "
                       f"{taus[slowest] * thin:.0f} sweeps ({slowest}); error bars from it will be too small", stacklevel=3)
 
-# %% ../nbs/10_sampling.ipynb #10-131
+# %% ../nbs/10_sampling.ipynb #10-132
 def _describe(model):
     "What attrs say of a model: its text, its couplings (the numbers among its fields) as JSON, its shape."
     shape = [int(n) for n in model.shape]
@@ -897,7 +909,7 @@ def _dataset(series, configs, attrs):
     chains, draws = next(iter(series.values())).shape
     return xr.Dataset(data, coords={"chain": np.arange(chains), "draw": np.arange(draws)}, attrs=attrs)
 
-# %% ../nbs/10_sampling.ipynb #10-133
+# %% ../nbs/10_sampling.ipynb #10-134
 def sample(
     model: Model,  # what has a shape and an energy; observables if it offers them
     beta: float = 1.0,  # inverse temperature, in 1/energy
@@ -923,7 +935,7 @@ def sample(
     told = dict(method_reason=reason, seed=int(seed), burn_in=wait, burn_in_reason=said, thin=int(thin), random_state=_origin(root))
     return _dataset(series, configs, _describe(model) | made | _law_of(*law) | told)
 
-# %% ../nbs/10_sampling.ipynb #10-146
+# %% ../nbs/10_sampling.ipynb #10-147
 @contextmanager
 def one_thread():
     "Within the block, NumPy's libraries, numba and torch (if it is loaded) use one thread; restored at the end."
