@@ -15,6 +15,7 @@ import zarr
 from uqphys.ensembles import append, load, repair, sample_to, save
 from uqphys.models import CustomModel, Ising, Phi4
 from uqphys.sampling import METHODS, sample
+from uqphys.sweeps import sweep
 from uqphys.tempering import temper
 
 CRITICAL = np.log(1 + np.sqrt(2)) / 2
@@ -367,3 +368,126 @@ def test_repair_keeps_what_is_sound(tmp_path):
         xr.testing.assert_identical(load(path), whole.isel(draw=slice(expected)))
         append(path, whole.isel(draw=slice(expected, None)))
         xr.testing.assert_identical(load(path), whole)
+
+
+class Net:
+    "A law whose text does not tell its coupling, as that of a network does not."
+    n_sites, shape, ndim = 16, (4, 4), 2
+
+    def __init__(self, coupling):
+        self.coupling = coupling
+
+    def __repr__(self):
+        return "Net((4, 4))"
+
+    def energy(self, x):
+        x = np.asarray(x, float)
+        return -self.coupling * (x * np.roll(x, 1, -1)).sum((-1, -2))
+
+    def observables(self, x):
+        m = np.asarray(x, float).mean((-1, -2))
+        return {"energy": self.energy(x) / 16, "m": m, "abs_m": abs(m), "m2": m**2, "m4": m**4}
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-21, 1e15])
+def test_laws_are_told_apart_by_their_energies(unit, tmp_path):
+    "In any unit of energy, and to a part in a million; a sweep does not take the store of one for that of another."
+    options = dict(burn_in=5, seed=0, progress=False)
+    path = sample_to(tmp_path / "a", Net(unit), 0.3 / unit, draws=10, **options)
+    sample_to(path, Net(unit * (1 + 1e-9)), 0.3 / unit, draws=20, **options)
+    for factor in (3.0, 1 + 1e-5, 1 - 3e-6):
+        with pytest.raises(ValueError, match="energies of the model"):
+            sample_to(path, Net(unit * factor), 0.3 / unit, draws=30, **options)
+    one = sweep([Net(unit)], [0.3 / unit], tmp_path / "s", draws=10, **options)
+    with pytest.warns(UserWarning, match="energies of the model"):
+        two = sweep([Net(unit * (1 + 3e-6))], [0.3 / unit], tmp_path / "s", draws=10, **options)
+    assert one.state[0] == "sampled" and two.state[0] == "failed"
+
+
+def interrupted_append(path, monkeypatch, moves=4):
+    "An append that dies while its files are carried to their places."
+    real, count = os.replace, iter(range(100))
+
+    def die(*arguments):
+        if next(count) == moves:
+            raise KeyboardInterrupt
+        real(*arguments)
+    monkeypatch.setattr(os, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        append(path, small(seed=1))
+    monkeypatch.setattr(os, "replace", real)
+
+
+@pytest.mark.parametrize("moves", range(0, 14, 2))
+def test_half_carried(moves, tmp_path, monkeypatch):
+    "A commit that was not carried to its end is read as committed, survives a refused overwrite, and is finished by the next writer."
+    path, first = save(small(), tmp_path / "a"), small()
+    interrupted_append(path, monkeypatch, moves)
+    both = load(path)
+    assert both.sizes["draw"] == 120
+    with pytest.raises(ValueError, match="complex"):
+        save(first.assign(z=first.m * 1j), path, overwrite=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(ValueError, match="No space"):
+            save(first, path, overwrite=True)
+    xr.testing.assert_identical(load(path), both)
+    append(path, small(seed=2))
+    assert load(path).sizes["draw"] == 180 and not (path / ".uqphys" / "commit").exists()
+
+
+def test_another_format_is_refused(tmp_path):
+    "A manifest of a later format, or one that is no manifest at all: by name; a sweep fails at that point only."
+    from uqphys.ensembles import _seal, _unseal
+
+    path = save(small(), tmp_path / "a")
+    manifest = _unseal((path / ".uqphys" / "manifest.json").read_bytes())
+    for wrong in (manifest | {"format": 2}, {"format": 2}, [1], {}):
+        (path / ".uqphys" / "manifest.json").write_bytes(_seal(wrong))
+        for act in (load, repair, lambda p: append(p, small(seed=1)), lambda p: save(small(), p)):
+            with pytest.raises(ValueError, match="another format"):
+                act(path)
+
+
+def test_frozen_chains_may_repeat_themselves(tmp_path):
+    "Draws that continue the numbers are new, also where all of them look alike; draws that begin again are not."
+    cold = sample(Ising((4, 4)), 4.0, draws=20, burn_in=100, seed=0, method="metropolis", progress=False)
+    save(cold.isel(draw=slice(0, 10)), tmp_path / "a")
+    assert append(tmp_path / "a", cold.isel(draw=slice(10, 20))) == 20
+    with pytest.raises(ValueError, match="already"):
+        append(tmp_path / "a", cold.isel(draw=slice(0, 10)))
+
+
+def test_attributes_of_variables_come_back(tmp_path):
+    "Units and long names are part of an ensemble; what Zarr keeps for itself is refused."
+    told = small()
+    told.energy.attrs.update(units="J", long_name="energy per site")
+    xr.testing.assert_identical(load(save(told, tmp_path / "a")), told)
+    with pytest.raises(ValueError, match="coordinates"):
+        save(small().assign_attrs(coordinates="energy"), tmp_path / "b")
+
+
+def test_a_relative_folder_is_found_by_workers_elsewhere(tmp_path, monkeypatch):
+    "A pool that was started in another directory writes where the caller is."
+    from concurrent.futures import ThreadPoolExecutor
+
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with ThreadPoolExecutor(2) as pool:
+        table = sweep(Ising((4, 4)), [0.1, 0.2, 0.3], "runs", executor=pool, draws=20, burn_in=5, seed=0, progress=False)
+    assert (table.state == "sampled").all() and all(os.path.isabs(path) for path in table.path)
+    monkeypatch.chdir(tmp_path)
+    for path, beta in zip(table.path, table.beta):
+        expected = sample(Ising((4, 4)), beta, draws=20, burn_in=5, seed=0, keep="observables", progress=False)
+        assert load(path).identical(expected)
+
+
+def test_many_writers_in_threads(tmp_path):
+    "Three threads that ask for the same run at once: one writes, the others wait or are refused by name; the bits are right."
+    from concurrent.futures import ThreadPoolExecutor
+
+    call = lambda _: sample_to(tmp_path / "a", Ising((8, 8)), 0.3, draws=200, burn_in=5, seed=0, checkpoint_every=20, progress=False)
+    with ThreadPoolExecutor(3) as pool:
+        answers = [promise.exception() for promise in [pool.submit(call, k) for k in range(3)]]
+    assert all(e is None or "another process" in str(e) for e in answers) and None in answers
+    assert load(tmp_path / "a").identical(sample(Ising((8, 8)), 0.3, draws=200, burn_in=5, seed=0, progress=False))

@@ -63,6 +63,7 @@ def _array_json(array):
     "The zarr.json of an array that is described by its dtype, dims, shape and chunk."
     text = copy.deepcopy(_template(array["dtype"], tuple(array["dims"])))
     text["shape"], text["chunk_grid"]["configuration"]["chunk_shape"] = array["shape"], array["chunk"]
+    text["attributes"] = array.get("attrs", {})
     return json.dumps(text).encode()
 
 
@@ -70,6 +71,21 @@ def _group_json(attrs):
     return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attrs}).encode()
 
 # %% ../nbs/12_ensembles.ipynb #12-017
+def _plain(attrs):
+    "Attributes as JSON knows them; ValueError names what it does not know."
+    def value(v):
+        return v.tolist() if isinstance(v, (np.ndarray, np.generic)) else v
+    found = {name: value(v) for name, v in attrs.items()}
+    for name, v in found.items():
+        if not isinstance(name, str):
+            raise ValueError(f"ensemble.attrs[{_shown(name)}]={_shown(v)}: the name must be text")
+        try:
+            json.dumps({name: v})
+        except (TypeError, ValueError, RecursionError):
+            raise ValueError(f"ensemble.attrs[{_shown(name)}]={_shown(v)}: must be text, a number, a truth value, or lists of them") from None
+    return json.loads(json.dumps(found))
+
+# %% ../nbs/12_ensembles.ipynb #12-019
 def _numbered_dims(ensemble):
     "Which of chain and draw are numbered 0, 1, 2 …: these need no array."
     return [d for d in ("chain", "draw") if d in ensemble.indexes and np.array_equal(ensemble[d], np.arange(ensemble.sizes[d]))]
@@ -89,31 +105,37 @@ def _lay_out(ensemble):
             raise ValueError(f"ensemble[{name!r}]: {size / 2**30:.1f} GiB in a single draw; must be at most 1 GiB: take fewer chains")
         length = min(2**16, max(1, (2**20 if name == "config" else 2**18) // max(1, size)))
         chunk = [length if dim == "draw" else max(1, n) for n, dim in zip(values.shape, values.dims)]
-        arrays[name] = dict(dtype=str(dtype), dims=list(values.dims), shape=list(values.shape), chunk=chunk)
+        arrays[name] = dict(dtype=str(dtype), dims=list(values.dims), shape=list(values.shape), chunk=chunk, attrs=_plain(values.attrs))
     return arrays
 
-# %% ../nbs/12_ensembles.ipynb #12-020
+# %% ../nbs/12_ensembles.ipynb #12-022
 def _axis(array):
     "Along which axis an array grows; None if it does not."
     return array["dims"].index("draw") if "draw" in array["dims"] else None
+
+
+def _chunk_name(name, array, draw):
+    "The file of the chunk that holds a draw."
+    number = ["0"] * len(array["chunk"])
+    if (axis := _axis(array)) is not None:
+        number[axis] = str(draw // array["chunk"][axis])
+    return f"{name}/{'.'.join(number) or '0'}"
 
 
 def _cut(name, array, values, first):
     "(file name, chunk) of the values from draw `first` on, which begins a chunk."
     axis, shape, values = _axis(array), tuple(array["chunk"]), np.asarray(values, dtype=array["dtype"])
     if axis is None:
-        yield f"{name}/{'.'.join('0' * len(shape)) or '0'}", values
+        yield _chunk_name(name, array, 0), values
         return
     for start in range(0, values.shape[axis], shape[axis]):
         part = values[(slice(None),) * axis + (slice(start, start + shape[axis]),)]
         block = np.full(shape, math.nan if part.dtype.kind == "f" else 0, dtype=part.dtype)
         block[(slice(None),) * axis + (slice(part.shape[axis]),)] = part
-        number = ["0"] * len(shape)
-        number[axis] = str((first + start) // shape[axis])
-        yield f"{name}/{'.'.join(number)}", block
+        yield _chunk_name(name, array, first + start), block
 
-# %% ../nbs/12_ensembles.ipynb #12-023
-_OWN, _MANIFEST = ".uqphys", ".uqphys/manifest.json"
+# %% ../nbs/12_ensembles.ipynb #12-025
+_OWN, _MANIFEST, _FORMAT = ".uqphys", ".uqphys/manifest.json", 1
 
 
 def _write_all(folder, files):
@@ -141,7 +163,7 @@ def _flush_folder(folder):
         finally:
             os.close(handle)
 
-# %% ../nbs/12_ensembles.ipynb #12-025
+# %% ../nbs/12_ensembles.ipynb #12-027
 def _commit(path, changed, manifest):
     "Let a folder hold the changed files (name -> bytes) and the new manifest, all or none of them."
     new = path / _OWN / "next"
@@ -153,14 +175,17 @@ def _commit(path, changed, manifest):
         shutil.rmtree(new, ignore_errors=True)
         raise
     _flush_folder(path / _OWN)
-    _settle(path, manifest)
+    try:
+        _settle(path, manifest)
+    except OSError as error:
+        raise _unwritable(path, error, "; the new draws are stored, but not all in their place: the next call sees to that") from None
 
 
 def _committed(path, name):
     "Where a file waits that is committed, but not yet carried to its place."
     return path / _OWN / "commit" / name.replace("/", "%")
 
-# %% ../nbs/12_ensembles.ipynb #12-026
+# %% ../nbs/12_ensembles.ipynb #12-028
 def _settle(path, manifest):
     "Carry what was committed to its place; drop what the manifest does not name any more."
     commit = path / _OWN / "commit"
@@ -168,8 +193,8 @@ def _settle(path, manifest):
         if (name := flat.replace("%", "/")) != _MANIFEST:
             _carry(commit / flat, path / name)
     for name in _stale(path, manifest):
-        (path / name).unlink(missing_ok=True)
-        with suppress(OSError):  # it is not empty
+        with suppress(OSError):  # a folder in its place, or its own folder is not empty: what is not in the manifest does no harm
+            (path / name).unlink(missing_ok=True)
             (path / name).parent.rmdir()
     if _committed(path, _MANIFEST).exists():
         os.replace(_committed(path, _MANIFEST), path / _MANIFEST)
@@ -182,8 +207,11 @@ def _carry(file, target):
     except FileNotFoundError:
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(file, target)
+    except IsADirectoryError:
+        shutil.rmtree(target)
+        os.replace(file, target)
 
-# %% ../nbs/12_ensembles.ipynb #12-028
+# %% ../nbs/12_ensembles.ipynb #12-030
 def _digest(data):
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
@@ -205,7 +233,7 @@ def _unseal(data):
     except ValueError:
         raise ValueError("damaged: it is not what was written") from None
 
-# %% ../nbs/12_ensembles.ipynb #12-030
+# %% ../nbs/12_ensembles.ipynb #12-032
 def _read_manifest(path):
     "The manifest of a store, also while a commit is being carried to its place. ValueError says what is wrong with it."
     if not (path / _OWN).is_dir():
@@ -213,27 +241,39 @@ def _read_manifest(path):
         raise ValueError(f"path={str(path)!r}: {what}; must be an ensemble that save() or sample_to() wrote")
     for file in (_committed(path, _MANIFEST), path / _MANIFEST):
         try:
-            return _unseal(file.read_bytes())
+            return _of_this_format(_unseal(file.read_bytes()))
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
             raise ValueError(f"path={str(path)!r}: {file.relative_to(path)} is {error}") from None
-    if not (path / "zarr.json").exists():
-        raise ValueError(f"path={str(path)!r}: holds no draws yet; sample_to() has not come to its first checkpoint")
+    if _is_bare(path):
+        raise ValueError(f"path={str(path)!r}: holds no draws yet, sample_to() has not come to its first checkpoint; must be an ensemble with draws")
     raise ValueError(f"path={str(path)!r}: .uqphys/manifest.json is missing; must be an ensemble that save() or sample_to() wrote")
 
 
+def _is_bare(path):
+    "Is there nothing but our own folder, not even a part of an ensemble?"
+    return all(f.name == _OWN for f in path.iterdir())
+
+
+def _of_this_format(manifest):
+    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
+        raise ValueError(f"of another format than {_FORMAT}, which is what uqphys {__version__} reads")
+    return manifest
+
+# %% ../nbs/12_ensembles.ipynb #12-033
 def _stale(path, manifest):
-    "Files that the manifest in place names and the new one does not; all files, if there is none that can be read."
+    "Files that the manifest in place names and the new one does not; all that Zarr could see, if there is none that can be read."
     try:
         names = _unseal((path / _MANIFEST).read_bytes())["files"]
     except FileNotFoundError:
         return []
     except (OSError, ValueError):
-        names = [str(f.relative_to(path)) for f in path.rglob("*") if f.is_file() and _OWN not in f.parts]
+        arrays = [folder.parent for folder in path.glob("*/zarr.json") if folder.parent.name != _OWN]
+        names = [str(f.relative_to(path)) for folder in arrays for f in folder.iterdir() if f.is_file()]
     return [name for name in names if name not in manifest["files"]]
 
-# %% ../nbs/12_ensembles.ipynb #12-031
+# %% ../nbs/12_ensembles.ipynb #12-034
 class Damaged(ValueError):
     "A file of a store is not what was written."
 
@@ -254,7 +294,7 @@ def _fetch(path, manifest, name):
         raise Damaged(f"path={str(path)!r}: {name} {what}")
     raise Damaged(f"path={str(path)!r}: {name} is missing")
 
-# %% ../nbs/12_ensembles.ipynb #12-033
+# %% ../nbs/12_ensembles.ipynb #12-036
 class _Store:
     "A folder under a lock, to be written. Use in a `with` statement."
     def __init__(self, path, patience=0.0):
@@ -275,7 +315,7 @@ class _Store:
     def __exit__(self, *_):
         self.lock.release()
 
-# %% ../nbs/12_ensembles.ipynb #12-034
+# %% ../nbs/12_ensembles.ipynb #12-037
 def _unwritable(path, error, kept=""):
     "What to say when a file system refuses."
     why = error.strerror or str(error)
@@ -289,21 +329,24 @@ def _refuse_strangers(path):
     if path.exists() and not path.is_dir():
         raise ValueError(f"path={str(path)!r}: a file; must be the name of a folder")
 
-# %% ../nbs/12_ensembles.ipynb #12-037
+# %% ../nbs/12_ensembles.ipynb #12-040
 def _read(self):
     "The manifest in force; None for a store in which nothing was ever written. Finishes what was committed."
     own = self.path / _OWN
-    if not (own / "commit").exists() and not (self.path / _MANIFEST).exists() and not (self.path / "zarr.json").exists():
+    if not (own / "commit").exists() and not (self.path / _MANIFEST).exists() and _is_bare(self.path):
         return None
     manifest = _read_manifest(self.path)
     if (own / "commit").exists():
-        _settle(self.path, manifest)
+        try:
+            _settle(self.path, manifest)
+        except OSError as error:
+            raise _unwritable(self.path, error, "; what is stored is intact") from None
     return manifest
 
 
 def _write(self, changed, manifest):
     "Commit; a ValueError says why the file system refused, and that nothing else has changed."
-    files = {name: [len(data), _digest(data)] for name, data in changed.items()}
+    files, manifest["commits"] = {name: [len(data), _digest(data)] for name, data in changed.items()}, manifest.get("commits", 0) + 1
     manifest["files"] = {name: entry for name, entry in manifest["files"].items() if name not in files} | files
     try:
         _commit(self.path, changed, manifest)
@@ -313,7 +356,7 @@ def _write(self, changed, manifest):
 
 _Store.read, _Store.write = _read, _write
 
-# %% ../nbs/12_ensembles.ipynb #12-039
+# %% ../nbs/12_ensembles.ipynb #12-042
 def _tail(self, name, array, manifest):
     "What the last chunk of an array holds so far: (values, where it begins). Kept in memory while this writer lives."
     axis, draws = _axis(array), manifest["draws"]
@@ -321,13 +364,11 @@ def _tail(self, name, array, manifest):
     if draws == first:
         return None, first
     if name not in self.tails:
-        number = ["0"] * len(array["chunk"])
-        number[axis] = str(first // array["chunk"][axis])
-        data = _fetch(self.path, manifest, f"{name}/{'.'.join(number)}")
+        data = _fetch(self.path, manifest, _chunk_name(name, array, first))
         self.tails[name] = _decode(data, array["dtype"], array["chunk"])
     return self.tails[name][(slice(None),) * axis + (slice(draws - first),)], first
 
-# %% ../nbs/12_ensembles.ipynb #12-040
+# %% ../nbs/12_ensembles.ipynb #12-043
 def _extend(self, manifest, data):
     "Add draws, name -> values: the files that change; manifest is brought up to date, but for the list of files."
     changed = {}
@@ -351,31 +392,20 @@ def _descriptions(manifest):
 
 _Store.tail, _Store.extend = _tail, _extend
 
-# %% ../nbs/12_ensembles.ipynb #12-042
+# %% ../nbs/12_ensembles.ipynb #12-045
 def _check_ensemble(ensemble):
     if not isinstance(ensemble, xr.Dataset) or "draw" not in ensemble.dims or not ensemble.data_vars:
         told = f"dims {tuple(ensemble.dims)}" if isinstance(ensemble, xr.Dataset) else type(ensemble).__name__
         raise ValueError(f"ensemble: {told}; must be a Dataset with variables and the dimension draw, as sample() returns it")
-    if ensemble.sizes["draw"] == 0:
-        raise ValueError("ensemble: no draws; must hold at least one")
+    if empty := [dim for dim, n in ensemble.sizes.items() if n == 0]:
+        raise ValueError(f"ensemble: no {empty[0]}s; must hold at least one")
+    if "coordinates" in ensemble.attrs:
+        raise ValueError("ensemble.attrs['coordinates']: this name belongs to Zarr; must be another")
     for name in ensemble.variables:
-        if not isinstance(name, str) or not name.replace("_", "").isalnum():
-            raise ValueError(f"ensemble[{name!r}]: a name of letters, digits and _ is needed")
+        if not isinstance(name, str) or not name.replace("_", "").isalnum() or len(name) > 100:
+            raise ValueError(f"ensemble[{_shown(name)}]: a name of letters, digits and _ is needed, of at most 100 characters")
 
-
-def _plain(attrs):
-    "Attributes as JSON knows them; ValueError names what it does not know."
-    def value(v):
-        return v.tolist() if isinstance(v, (np.ndarray, np.generic)) else v
-    found = {name: value(v) for name, v in attrs.items()}
-    for name, v in found.items():
-        try:
-            json.dumps({name: v})
-        except (TypeError, ValueError):
-            raise ValueError(f"ensemble.attrs[{name!r}]={_shown(v)}: must be text, a number, a truth value, or lists of them") from None
-    return json.loads(json.dumps(found))
-
-# %% ../nbs/12_ensembles.ipynb #12-044
+# %% ../nbs/12_ensembles.ipynb #12-046
 def _attributes(ensemble):
     "The attributes of an ensemble, and which of its arrays are coordinates."
     extra = [name for name in ensemble.coords if name not in ensemble.dims]
@@ -391,36 +421,42 @@ def save(
     "Store an ensemble in Zarr's format, completely or not at all. ValueError if it cannot be stored, or is there already."
     _check_ensemble(ensemble)
     check_flag("overwrite", overwrite)
+    arrays = _lay_out(ensemble)
+    manifest = dict(format=_FORMAT, uqphys_version=__version__, arrays=arrays, numbered=_numbered_dims(ensemble), files={},
+                    attrs=_attributes(ensemble), draws=ensemble.sizes["draw"], pieces=[_signature(ensemble)])
+    changed = {file: _encode(block) for name, array in arrays.items() for file, block in _cut(name, array, ensemble[name].values, 0)}
     with _Store(_folder(path)) as store:
         _refuse_second(store, overwrite)
-        arrays = _lay_out(ensemble)
-        manifest = dict(format=1, uqphys_version=__version__, arrays=arrays, numbered=_numbered_dims(ensemble),
-                        attrs=_attributes(ensemble), files={})
-        changed = {file: _encode(block) for name, array in arrays.items() for file, block in _cut(name, array, ensemble[name].values, 0)}
-        manifest |= dict(draws=ensemble.sizes["draw"], pieces=[_signature(ensemble)])
         store.write(changed | _descriptions(manifest), manifest)
     return store.path
 
-# %% ../nbs/12_ensembles.ipynb #12-045
+# %% ../nbs/12_ensembles.ipynb #12-047
 def _folder(path):
-    if not isinstance(path, (str, os.PathLike)) or not str(path):
-        raise ValueError(f"path={path!r}: must be the name of a folder")
+    if not isinstance(path, (str, os.PathLike)) or not str(path) or "\0" in str(path):
+        raise ValueError(f"path={_shown(path)}: must be the name of a folder")
+    if len(part := max(Path(path).parts, key=len, default="")) > 200:
+        raise ValueError(f"path=…{_shown(part)}: too long; must be the name of a folder, each part of at most 200 characters")
     return Path(path)
 
 
 def _refuse_second(store, overwrite):
-    "Refuse a store that holds something already; if it may be overwritten, drop a commit that was left half carried."
-    if overwrite:
-        shutil.rmtree(store.path / _OWN / "commit", ignore_errors=True)
-    elif (manifest := store.read()) is not None:
+    "Refuse a store that holds something already, unless it may be overwritten."
+    try:
+        manifest = store.read()  # carries to its place what was left half carried
+    except ValueError:
+        if not overwrite:
+            raise
+        manifest = shutil.rmtree(store.path / _OWN / "commit", ignore_errors=True)
+    if manifest is not None and not overwrite:
         raise ValueError(f"path={str(store.path)!r}: holds {manifest['draws']} draws already; must be new, or overwrite=True, or append()")
 
 
 def _signature(ensemble):
     "What tells one piece of an ensemble from another: a digest of all its numbers."
-    return _digest(b"".join(np.ascontiguousarray(v.values).tobytes() for name, v in sorted(ensemble.data_vars.items())))
+    numbers = [ensemble["draw"].values, *(v.values for _, v in sorted(ensemble.data_vars.items()))]
+    return _digest(b"".join(np.ascontiguousarray(v).tobytes() for v in numbers))
 
-# %% ../nbs/12_ensembles.ipynb #12-047
+# %% ../nbs/12_ensembles.ipynb #12-049
 class _Checked(LocalStore):
     "The files of a store as Zarr wants them, each compared with the manifest when it is read."
     def __init__(self, path, manifest):
@@ -450,7 +486,7 @@ class _Checked(LocalStore):
         for name in dict.fromkeys(n[len(start):].partition("/")[0] for n in self.manifest["files"] if n.startswith(start)):
             yield name
 
-# %% ../nbs/12_ensembles.ipynb #12-048
+# %% ../nbs/12_ensembles.ipynb #12-050
 def _open(path, manifest, keep, draws):
     "The Dataset of a store; Damaged if a file that is needed is not what was written."
     files = _Checked(path, manifest)
@@ -467,7 +503,7 @@ def _open(path, manifest, keep, draws):
         raise files.damage[0]
     return found
 
-# %% ../nbs/12_ensembles.ipynb #12-049
+# %% ../nbs/12_ensembles.ipynb #12-051
 def load(
     path,  # folder that save() or sample_to() wrote
     *,
@@ -480,21 +516,23 @@ def load(
     while True:
         manifest = _read_manifest(path)
         if manifest["draws"] == 0:
-            raise ValueError(f"path={str(path)!r}: holds no draws yet; sample_to() has not come to its first checkpoint")
+            raise ValueError(f"path={str(path)!r}: holds no draws yet, sample_to() has not come to its first checkpoint; must be an ensemble with draws")
         try:
             return _open(path, manifest, keep, draws)
         except Damaged as error:
             if _read_manifest(path) == manifest:  # otherwise a writer was faster
                 raise ValueError(f"{error}; repair() cuts back to what is sound, and the same sample_to() goes on") from None
 
-# %% ../nbs/12_ensembles.ipynb #12-050
+# %% ../nbs/12_ensembles.ipynb #12-052
 def _check_choice(draws, keep):
-    if not (draws is None or isinstance(draws, slice)):
-        raise ValueError(f"draws={_shown(draws)}: must be None or a slice, such as slice(0, 1000)")
+    try:
+        (slice(None) if draws is None else draws).indices(1)
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(f"draws={_shown(draws)}: must be None or a slice of whole numbers, such as slice(0, 1000)") from None
     if not isinstance(keep, str) or keep not in ("configs", "observables"):
         raise ValueError(f"keep={_shown(keep)}: accepted are 'configs', 'observables'")
 
-# %% ../nbs/12_ensembles.ipynb #12-057
+# %% ../nbs/12_ensembles.ipynb #12-059
 _LAW = ("model", "couplings", "shape", "beta", "thin")  # attributes in which all pieces of an ensemble must agree
 
 
@@ -507,7 +545,7 @@ def _refuse_other(path, manifest, ensemble):
             raise ValueError(f"ensemble.attrs[{name!r}]={_shown(theirs.get(name))}: {other} {_shown(mine.get(name))}; must be the same law")
     arrays = _lay_out(ensemble)
     if set(arrays) - {"draw"} != set(manifest["arrays"]) - {"draw"}:
-        raise ValueError(f"ensemble: variables {sorted(arrays)}; {other} {sorted(manifest['arrays'])}; must be the same")
+        raise ValueError(f"ensemble: variables {_shown(sorted(arrays))}; {other} {_shown(sorted(manifest['arrays']))}; must be the same")
     for name, array in manifest["arrays"].items():
         new = arrays.get(name, array)
         grows, old = _axis(array), [list(a["shape"]) for a in (array, new)]
@@ -517,10 +555,12 @@ def _refuse_other(path, manifest, ensemble):
             raise ValueError(f"ensemble[{name!r}]: {new['dtype']} {new['dims']} {new['shape']}; {other} {array['dtype']} {array['dims']} "
                              f"{array['shape']}; must agree in all but the number of draws")
 
-# %% ../nbs/12_ensembles.ipynb #12-058
+# %% ../nbs/12_ensembles.ipynb #12-060
 def _numbered(path, manifest, ensemble):
     "The numbers of the new draws; ValueError if they do not follow those of the store."
     new, draws = ensemble["draw"].values, manifest["draws"]
+    if not (np.diff(new) > 0).all():
+        raise ValueError(f"ensemble.draw={_shown(new.tolist())}: must be rising numbers")
     if "draw" in manifest["arrays"]:
         last = int(load(path, draws=slice(draws - 1, None), keep="observables").draw[-1])
         if new[0] <= last:
@@ -534,11 +574,11 @@ def _refuse_changed(path, manifest, ensemble):
     "What does not grow, such as a temperature, must be what is stored."
     for name, array in manifest["arrays"].items():
         if _axis(array) is None:
-            old = _decode(_fetch(path, manifest, f"{name}/{'.'.join('0' * len(array['shape'])) or '0'}"), array["dtype"], array["shape"])
-            if not np.array_equal(old, ensemble[name].values):
+            old = _decode(_fetch(path, manifest, _chunk_name(name, array, 0)), array["dtype"], array["shape"])
+            if not np.array_equal(old, ensemble[name].values, equal_nan=old.dtype.kind == "f"):
                 raise ValueError(f"ensemble[{name!r}]: differs from what is stored in path={str(path)!r}; must be the same")
 
-# %% ../nbs/12_ensembles.ipynb #12-059
+# %% ../nbs/12_ensembles.ipynb #12-061
 def append(
     path,  # folder that save() wrote
     ensemble: xr.Dataset,  # more draws of the same law, of as many chains
@@ -550,9 +590,7 @@ def append(
         if manifest is None or "run" in manifest:
             raise ValueError(f"path={str(store.path)!r}: " + ("nothing was ever stored; use save()" if manifest is None else
                              "sample_to() writes here; the same call with more draws= continues it"))
-        _refuse_other(store.path, manifest, ensemble)
-        _refuse_changed(store.path, manifest, ensemble)
-        numbers, signature = _numbered(store.path, manifest, ensemble), _signature(ensemble)
+        numbers, signature = _refuse_unfit(store.path, manifest, ensemble), _signature(ensemble)
         if signature in manifest["pieces"]:
             raise ValueError(f"ensemble: these {ensemble.sizes['draw']} draws are stored already; must be new ones")
         manifest["pieces"].append(signature)
@@ -561,7 +599,20 @@ def append(
         store.write(store.extend(manifest, {n: numbers if n == "draw" else ensemble[n].values for n in growing}), manifest)
     return manifest["draws"]
 
-# %% ../nbs/12_ensembles.ipynb #12-060
+# %% ../nbs/12_ensembles.ipynb #12-062
+def _refuse_unfit(path, manifest, ensemble):
+    "The numbers of the new draws; ValueError if they cannot stand behind those of the store, or these are damaged."
+    _refuse_other(path, manifest, ensemble)
+    try:
+        _refuse_changed(path, manifest, ensemble)
+        for name, (axis, array) in {n: (_axis(a), a) for n, a in manifest["arrays"].items()}.items():
+            if axis is not None and manifest["draws"] % array["chunk"][axis]:
+                _fetch(path, manifest, _chunk_name(name, array, manifest["draws"]))
+    except Damaged as error:
+        raise ValueError(f"{error}; must be sound: repair() cuts back to what is") from None
+    return _numbered(path, manifest, ensemble)
+
+# %% ../nbs/12_ensembles.ipynb #12-063
 def _existing(path):
     "A folder that a store must be in already."
     path = _folder(path)
@@ -579,7 +630,7 @@ def _note_origin(manifest, ensemble):
         if not told or {n: told[-1].get(n) for n in names} != new:
             manifest["attrs"]["appended"] = json.dumps([*told, {"first_draw": manifest["draws"], **new}])
 
-# %% ../nbs/12_ensembles.ipynb #12-063
+# %% ../nbs/12_ensembles.ipynb #12-066
 def _damage(path, manifest):
     "(name -> what is wrong with the file; how many draws lie before the first damage)."
     bad, sound = {}, manifest["draws"]
@@ -594,7 +645,7 @@ def _damage(path, manifest):
                 sound = min(sound, 0 if axis is None else int(name.partition("/")[2].split(".")[axis]) * array["chunk"][axis])
     return bad, sound
 
-# %% ../nbs/12_ensembles.ipynb #12-064
+# %% ../nbs/12_ensembles.ipynb #12-067
 def _cut_back(manifest, bad, draws):
     "Let a manifest name only so many draws and, of what chains remember, what is sound."
     for array in manifest["arrays"].values():
@@ -609,7 +660,7 @@ def _cut_back(manifest, bad, draws):
     manifest["files"] = {name: entry for name, entry in manifest["files"].items() if not (beyond(name) or name in bad)}
     manifest["draws"] = draws
 
-# %% ../nbs/12_ensembles.ipynb #12-065
+# %% ../nbs/12_ensembles.ipynb #12-068
 def repair(
     path,  # folder that save() or sample_to() wrote
 ) -> int:  # how many draws the store holds now
@@ -617,13 +668,13 @@ def repair(
     with _Store(_existing(path)) as store:
         manifest = store.read()
         if manifest is None:
-            raise ValueError(f"path={str(store.path)!r}: nothing was ever stored")
+            raise ValueError(f"path={str(store.path)!r}: nothing was ever stored; must be an ensemble that save() or sample_to() wrote")
         bad, sound = _damage(store.path, manifest)
         if bad:
             _restore(store, manifest, bad, sound)
     return manifest["draws"]
 
-# %% ../nbs/12_ensembles.ipynb #12-066
+# %% ../nbs/12_ensembles.ipynb #12-069
 def _restore(store, manifest, bad, sound):
     "Cut back, to a checkpoint if chains are to go on from there."
     before = manifest["draws"]
@@ -642,7 +693,7 @@ def _restore(store, manifest, bad, sound):
     warnings.warn(f"{next(iter(bad.values()))}{f' (and {len(bad) - 1} more files)' if len(bad) > 1 else ''}; "
                   f"{sound} of {before} draws are left", stacklevel=3)
 
-# %% ../nbs/12_ensembles.ipynb #12-071
+# %% ../nbs/12_ensembles.ipynb #12-074
 def _pack_state(movers):
     "What all movers remember, as the bytes of an .npz file."
     buffer = io.BytesIO()
@@ -663,7 +714,7 @@ def _thin_out(states):
         states = states[:-2][::2] + states[-2:] if len(states) > 3 else states[-2:]
     return states
 
-# %% ../nbs/12_ensembles.ipynb #12-074
+# %% ../nbs/12_ensembles.ipynb #12-077
 def _sample_energies(model):
     "Energies of four fixed configurations: the fingerprint of a law."
     rng = np.random.default_rng(0)
@@ -676,17 +727,18 @@ def _refuse_other_call(path, asked, wish):
     "ValueError if a store was begun by another call."
     for name, value in wish.items():
         before = asked[name]
-        same = np.allclose(before, value, rtol=1e-6, equal_nan=True) if name == "energies" else before == value
+        size = 1e-6 * float(np.abs(before).max()) if name == "energies" else 0.0
+        same = np.allclose(before, value, rtol=0, atol=size, equal_nan=True) if name == "energies" else before == value
         if not same:
             what = "energies of the model" if name == "energies" else f"{name}={_shown(value)}"
             raise ValueError(f"{what}: path={str(path)!r} was begun with {_shown(before)}; must be the same call, or another path")
 
-# %% ../nbs/12_ensembles.ipynb #12-076
+# %% ../nbs/12_ensembles.ipynb #12-079
 def _begin(store, wish):
     "The manifest of a run: a new one, or that of the same call, cut back to what is sound."
     manifest = store.read()
     if manifest is None:
-        return dict(format=1, uqphys_version=__version__, draws=0, arrays={}, numbered=["chain", "draw"], attrs={}, files={}, states=[],
+        return dict(format=_FORMAT, uqphys_version=__version__, draws=0, arrays={}, numbered=["chain", "draw"], attrs={}, files={}, states=[],
                     run={"asked": wish, "burnt": 0})
     if "run" not in manifest:
         raise ValueError(f"path={str(store.path)!r}: an ensemble that save() wrote; must be a new folder, or one of sample_to()")
@@ -707,7 +759,7 @@ def _interval(model, method, thin, every):
         raise ValueError(f"checkpoint_every={every!r}: must be 'auto' or a number of draws >= 1")
     return min(4 * _block(model, thin), 100 if method in ("batched", "tempering") else 2**16)
 
-# %% ../nbs/12_ensembles.ipynb #12-077
+# %% ../nbs/12_ensembles.ipynb #12-080
 def _checkpoint(store, manifest, run, attrs, recorded=None):
     "Commit what chains remember, and the draws (series, configs) since the last checkpoint."
     manifest["attrs"], changed = _plain(attrs | _report(run)), {}
@@ -724,7 +776,7 @@ def _checkpoint(store, manifest, run, attrs, recorded=None):
     manifest["files"] = {n: e for n, e in manifest["files"].items() if not n.startswith(f"{_OWN}/states/") or n in kept}
     store.write(changed | {file: data}, manifest)
 
-# %% ../nbs/12_ensembles.ipynb #12-078
+# %% ../nbs/12_ensembles.ipynb #12-081
 def _go_on(store, manifest, run):
     "Let the chains remember their last checkpoint, if there is one."
     if manifest["states"]:
@@ -745,7 +797,7 @@ def _burn(store, manifest, run, attrs, seconds=5.0):
             last = time.monotonic()
     _skip(run, 0)  # count from here
 
-# %% ../nbs/12_ensembles.ipynb #12-080
+# %% ../nbs/12_ensembles.ipynb #12-083
 def _prepare(store, manifest, model, root, draws, settings, bar):
     "Settings and burn-in of a run, found once and then kept."
     told, asked = manifest["run"], manifest["run"]["asked"]
@@ -766,7 +818,7 @@ def _record_to(store, manifest, run, attrs, draws):
         size = min(draws - manifest["draws"], asked["checkpoint_every"] - manifest["draws"] % asked["checkpoint_every"])
         _checkpoint(store, manifest, run, attrs, _record(run, size, asked["thin"], asked["keep"] == "configs"))
 
-# %% ../nbs/12_ensembles.ipynb #12-081
+# %% ../nbs/12_ensembles.ipynb #12-084
 def sample_to(
     path,  # folder to write; an unfinished run of the same call is continued
     model: Model,  # what is to be sampled
@@ -790,10 +842,19 @@ def sample_to(
                  settings=settings, seed=seed, keep=keep)
     return _continue(_folder(path), wish, model, draws, settings, reason, progress)
 
-# %% ../nbs/12_ensembles.ipynb #12-082
+# %% ../nbs/12_ensembles.ipynb #12-085
+def _check_settings(settings):
+    "Settings as JSON knows them: they are stored."
+    try:
+        return json.loads(json.dumps(settings, default=lambda v: v.tolist() if isinstance(v, (np.ndarray, np.generic)) else {}[v]))
+    except (TypeError, ValueError, KeyError, RecursionError):
+        raise ValueError(f"settings={_shown(settings)}: must be None or a dict, name -> number, text, or a list of them") from None
+
+
 def _wish(model, every, **told):
     "What makes one call of sample_to another than the next, as JSON knows it."
     every = _interval(model, told["method"], told["thin"], every)
+    told["settings"] = _check_settings(told["settings"])
     return _plain(dict(model=repr(model), couplings=_couplings(model), shape=list(model.shape), energies=_sample_energies(model),
                        **told, checkpoint_every=every))
 
@@ -809,7 +870,7 @@ def _continue(path, wish, model, draws, settings, reason, progress):
             _finish(store, manifest, model, draws, settings, reason, progress)
     return path
 
-# %% ../nbs/12_ensembles.ipynb #12-083
+# %% ../nbs/12_ensembles.ipynb #12-086
 def _finish(store, manifest, model, draws, settings, reason, progress):
     "Bring a run to its end."
     told = manifest["run"]

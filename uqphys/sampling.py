@@ -554,11 +554,11 @@ def _check_model(model):
     shape = getattr(model, "shape", None)
     lengths = shape if isinstance(shape, (tuple, list)) else ()
     if not 1 <= len(lengths) <= 4 or not all(isinstance(n, (int, np.integer)) and n >= 2 for n in lengths):
-        raise ValueError(f"model={model!r}: it needs a shape of one to four lengths >= 2, not shape={shape!r}")
+        raise ValueError(f"model={_shown(model)}: it needs a shape of one to four lengths >= 2, not shape={_shown(shape)}")
     if math.prod(map(int, lengths)) >= 2**31:
-        raise ValueError(f"model={model!r}: it needs a shape of fewer than 2**31 sites")
+        raise ValueError(f"model={_shown(model)}: it needs a shape of fewer than 2**31 sites")
     if not callable(getattr(model, "energy", None)):
-        raise ValueError(f"model={model!r}: it needs a method energy(x)")
+        raise ValueError(f"model={_shown(model)}: it needs a method energy(x)")
 
 # %% ../nbs/10_sampling.ipynb #10-090
 def _auto(model):

@@ -20,10 +20,10 @@ import numba
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
-from .analysis import estimates
-from .ensembles import _damage, _folder, _read_manifest, _sample_energies, _unwritable, load, sample_to
-from .models import Model, _shown, check_beta
-from .sampling import _check_run, choose_method
+from .analysis import DERIVED, estimates
+from .ensembles import _check_settings, _damage, _folder, _interval, _read_manifest, _refuse_other_call, _sample_energies, _unwritable, _wish, load, sample_to
+from .models import Model, _shown, check_beta, check_flag
+from .sampling import _check_run, _root, _tuned, choose_method, find_method
 
 # %% ../nbs/121_sweeps.ipynb #121-007
 class _Point(NamedTuple):
@@ -57,8 +57,10 @@ def _check_models(models):
 def _check_betas(betas, models):
     "For each model the inverse temperatures: one list for all, or one list for each."
     try:
+        if not isinstance(betas, (list, tuple, np.ndarray)):
+            raise TypeError
         rows = [list(row) for row in betas] if np.ndim(betas[0]) == 1 else [list(betas)] * len(models)
-    except (TypeError, IndexError, KeyError):
+    except (TypeError, ValueError, IndexError):
         raise ValueError(f"betas={_shown(betas)}: must be a list of inverse temperatures, or one list for each model") from None
     if len(rows) != len(models):
         raise ValueError(f"betas={_shown(betas)}: {len(rows)} lists for {len(models)} models; must be one for each")
@@ -70,15 +72,25 @@ def _check_betas(betas, models):
     return [[float(beta) for beta in row] for row in rows]
 
 # %% ../nbs/121_sweeps.ipynb #121-010
+def _check_point(model, beta, options):
+    "ValueError if a point cannot be begun: before any is."
+    _check_run(model, beta, *(options[n] for n in ("draws", "chains", "burn_in", "thin", "seed", "keep", "settings")))
+    method, given = choose_method(model, options["method"])[0], options["settings"] or {}
+    _interval(model, method, options["thin"], options["checkpoint_every"])
+    _check_settings(options["settings"])
+    if given and set(given) >= set(find_method(model, method).settings):  # otherwise pilots would run
+        _tuned(model, beta, method, given, _root(int(options["seed"]), model, beta, method))
+
+
 def _points(models, betas, folder, options):
     "All points of a grid; ValueError if one occurs twice."
     models, found = _check_models(models), {}
     for model, row in zip(models, _check_betas(betas, models)):
         for beta in row:
-            _check_run(model, beta, *(options[n] for n in ("draws", "chains", "burn_in", "thin", "seed", "keep", "settings")))
+            _check_point(model, beta, options)
             name = _name(model, beta, options)
             if name in found:
-                raise ValueError(f"betas: {model!r} at beta={beta!r} occurs twice; must be all different")
+                raise ValueError(f"betas: {_shown(model)} at beta={beta!r} occurs twice; must be all different")
             found[name] = _Point(model, beta, folder / name, options)
     return list(found.values())
 
@@ -145,10 +157,13 @@ def _answers(points, executor, progress=False):
 # %% ../nbs/121_sweeps.ipynb #121-020
 def _draws(point):
     "How many sound draws a point has already; 0 if it must be looked after."
+    told = {n: point.options[n] for n in ("chains", "burn_in", "thin", "settings", "seed", "keep")}
+    told |= dict(beta=point.beta, method=choose_method(point.model, point.options["method"])[0])
     try:
         manifest = _read_manifest(point.path)
+        _refuse_other_call(point.path, manifest["run"]["asked"], _wish(point.model, point.options["checkpoint_every"], **told))
         return 0 if _damage(point.path, manifest)[0] else manifest["draws"]
-    except ValueError:
+    except (ValueError, KeyError):
         return 0
 
 
@@ -205,7 +220,7 @@ def sweep(
     "`sample_to()` at every point of a grid; called again, it does what is left. ValueError for bad arguments, before anything runs."
     options = dict(draws=draws, chains=chains, burn_in=burn_in, thin=thin, method=method, settings=settings, seed=seed, keep=keep,
                    checkpoint_every=checkpoint_every)
-    _check_executor(executor)
+    _check_executor(executor, progress)
     points = _points(models, betas, _made(folder), options)
     answers = _all_answers(points, executor, progress)
     return _as_table(points, answers)
@@ -222,8 +237,9 @@ def _all_answers(points, executor, progress):
     return answers
 
 # %% ../nbs/121_sweeps.ipynb #121-025
-def _check_executor(executor):
-    if executor is not None and not callable(getattr(executor, "submit", None)):
+def _check_executor(executor, progress):
+    check_flag("progress", progress)
+    if executor is not None and (isinstance(executor, type) or not callable(getattr(executor, "submit", None))):
         raise ValueError(f"executor={_shown(executor)}: must be None, or an Executor with a method submit(), as ProcessPoolExecutor(2) is")
 
 
@@ -234,9 +250,9 @@ def _made(folder):
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(folder, error) from None
-    return folder
+    return folder.absolute()  # a worker may live in another one
 
-
+# %% ../nbs/121_sweeps.ipynb #121-026
 def _work(point):
     "Site visits, on which the time depends."
     return math.prod(map(int, point.model.shape)) * point.options["draws"] * point.options["thin"] * point.options["chains"]
@@ -255,7 +271,7 @@ def _show(bar, point):
     bar.set_postfix_str(f"{bar.count} of {bar.points} points", refresh=False)
     bar.update(_work(point))
 
-# %% ../nbs/121_sweeps.ipynb #121-029
+# %% ../nbs/121_sweeps.ipynb #121-030
 def tabulate(
     table: pd.DataFrame,  # what sweep() returned
     names: list | None = None,  # observables and derived quantities; None for all that can be had
@@ -263,14 +279,20 @@ def tabulate(
     "The results of a sweep with Γ-method errors; points that failed are left out. ValueError for an unknown quantity."
     rows = []
     for _, row in _check_table(table).iterrows():
-        found = estimates(load(row["path"], keep="observables"))
-        if unknown := [name for name in names or () if name not in found]:
-            raise ValueError(f"names={_shown(unknown[0])}: accepted are {', '.join(found)}")
+        ensemble = load(row["path"], keep="observables")
+        _check_wanted(names, ensemble)
+        found = estimates(ensemble)
         cells = {c: row[c] for c in table.columns if c not in ("state", "seconds", "error", "path")}
         for name in names or found:
             cells |= {name: found[name].value, f"{name}_error": found[name].error, f"{name}_tau_int": found[name].tau_int}
         rows.append(cells)
     return pd.DataFrame(rows)
+
+
+def _check_wanted(names, ensemble):
+    known = [*ensemble.data_vars, *DERIVED]
+    if not (names is None or isinstance(names, (list, tuple))) or any(name not in known for name in names or ()):
+        raise ValueError(f"names={_shown(names)}: must be None, or a list of {', '.join(known)}")
 
 
 def _check_table(table):
