@@ -102,7 +102,7 @@ def test_append_refuses_what_does_not_fit(tmp_path):
 def test_a_million_draws_in_constant_memory(tmp_path):
     "10^6 draws of five observables, 4000 at a time: memory does not grow, and neither does the time for a piece."
     code = f"""
-import time, resource, numpy as np, xarray as xr
+import time, numpy as np, xarray as xr
 from uqphys.ensembles import append, save, load
 rng, names, times, peak = np.random.default_rng(0), ("energy", "m", "abs_m", "m2", "m4"), [], []
 def piece(k):
@@ -111,7 +111,7 @@ path = save(piece(0), {str(tmp_path / "a")!r})
 for k in range(1, 250):
     more = piece(k)
     begin = time.process_time(); append(path, more); times.append(time.process_time() - begin)
-    peak.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    peak.append(int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]))
 print(peak[-1] - peak[40], np.median(times[-50:]), np.median(times[:50]), load(path, draws=slice(-1, None)).draw.item())
 """
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
@@ -491,3 +491,58 @@ def test_many_writers_in_threads(tmp_path):
         answers = [promise.exception() for promise in [pool.submit(call, k) for k in range(3)]]
     assert all(e is None or "another process" in str(e) for e in answers) and None in answers
     assert load(tmp_path / "a").identical(sample(Ising((8, 8)), 0.3, draws=200, burn_in=5, seed=0, progress=False))
+
+
+def test_old_memories_are_thinned_out(tmp_path):
+    "However many checkpoints there were, at most sixteen states are kept, the last two among them; no other file is left over."
+    path = sample_to(tmp_path / "a", Ising((4, 4)), 0.3, draws=300, burn_in=5, seed=0, checkpoint_every=5, progress=False)
+    kept = sorted(int(f.stem.split("-")[1]) for f in (path / ".uqphys" / "states").iterdir())
+    assert len(kept) <= 16 and kept[-2:] == [295, 300] and kept[0] < 100
+    manifest = json.loads((path / ".uqphys" / "manifest.json").read_text())["manifest"]
+    there = {str(f.relative_to(path)) for f in path.rglob("*") if f.is_file()} - {".uqphys/lock", ".uqphys/manifest.json"}
+    assert there == set(manifest["files"])
+
+
+def test_damaged_memories_are_not_used(tmp_path):
+    "A run goes back to the last state that is sound, and past a damaged one, with the same bits."
+    options = dict(burn_in=5, seed=0, checkpoint_every=10, progress=False)
+    path = sample_to(tmp_path / "a", Ising((8, 8)), 0.3, draws=60, **options)
+    for draws in (50, 60):
+        (path / ".uqphys" / "states" / f"5-{draws}.npz").write_bytes(b"damaged")
+    with pytest.warns(UserWarning, match="40 of 60 draws are left"):
+        sample_to(path, Ising((8, 8)), 0.3, draws=80, **options)
+    assert load(path).identical(sample(Ising((8, 8)), 0.3, draws=80, burn_in=5, seed=0, progress=False))
+
+
+def test_another_version_is_told(tmp_path):
+    "A run that was begun with another version of the package goes on, with a warning."
+    from uqphys.ensembles import _Store, _seal, _unseal
+
+    options = dict(burn_in=5, seed=0, progress=False)
+    path = sample_to(tmp_path / "a", Ising((4, 4)), 0.3, draws=20, **options)
+    file = path / ".uqphys" / "manifest.json"
+    file.write_bytes(_seal(_unseal(file.read_bytes()) | {"uqphys_version": "0.0.1"}))
+    with pytest.warns(UserWarning, match="begun with uqphys 0.0.1"):
+        sample_to(path, Ising((4, 4)), 0.3, draws=30, **options)
+    with _Store(path) as store:
+        assert store.read()["draws"] == 30
+
+
+def test_what_does_not_grow_must_agree(tmp_path):
+    "Two ladders of other temperatures are two ensembles."
+    one, two, other = (temper(Ising((4, 4)), betas, draws=30, burn_in=5, seed=seed, progress=False)
+                       for seed, betas in enumerate(([0.2, 0.3], [0.2, 0.3], [0.2, 0.31])))
+    path = save(one, tmp_path / "a")
+    with pytest.raises(ValueError, match="beta"):
+        append(path, other)
+    append(path, two)
+    assert load(path).sizes == {"beta": 2, "chain": 4, "draw": 60}
+
+
+def test_a_run_that_is_too_short_says_so(tmp_path):
+    "As sample() does: refused by the pilot; a burn-in of one's own silences it."
+    with pytest.raises(ValueError, match="shorter than 20 tau_int"):
+        sample_to(tmp_path / "a", Ising((32, 32)), CRITICAL, draws=300, method="metropolis", seed=0, progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sample_to(tmp_path / "b", Ising((32, 32)), CRITICAL, draws=300, burn_in=10, method="metropolis", seed=0, progress=False)

@@ -221,7 +221,8 @@ def sweep(
     options = dict(draws=draws, chains=chains, burn_in=burn_in, thin=thin, method=method, settings=settings, seed=seed, keep=keep,
                    checkpoint_every=checkpoint_every)
     _check_executor(executor, progress)
-    points = _points(models, betas, _made(folder), options)
+    points = _points(models, betas, _folder(folder).absolute(), options)  # a worker may live in another directory
+    _make(folder)
     answers = _all_answers(points, executor, progress)
     return _as_table(points, answers)
 
@@ -243,14 +244,12 @@ def _check_executor(executor, progress):
         raise ValueError(f"executor={_shown(executor)}: must be None, or an Executor with a method submit(), as ProcessPoolExecutor(2) is")
 
 
-def _made(folder):
-    "The folder, made if need be."
-    folder = _folder(folder)
+def _make(folder):
+    "Make the folder, if need be."
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(folder, error) from None
-    return folder.absolute()  # a worker may live in another one
 
 # %% ../nbs/121_sweeps.ipynb #121-026
 def _work(point):
@@ -281,12 +280,19 @@ def tabulate(
     for _, row in _check_table(table).iterrows():
         ensemble = load(row["path"], keep="observables")
         _check_wanted(names, ensemble)
-        found = estimates(ensemble)
+        found = _estimates(row["path"], ensemble)
         cells = {c: row[c] for c in table.columns if c not in ("state", "seconds", "error", "path")}
         for name in names or found:
             cells |= {name: found[name].value, f"{name}_error": found[name].error, f"{name}_tau_int": found[name].tau_int}
         rows.append(cells)
     return pd.DataFrame(rows)
+
+
+def _estimates(path, ensemble):
+    try:
+        return estimates(ensemble)
+    except ValueError as error:
+        raise ValueError(f"table: path={str(path)!r}: {error}") from None
 
 
 def _check_wanted(names, ensemble):
