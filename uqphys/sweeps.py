@@ -222,13 +222,13 @@ def sweep(
                    checkpoint_every=checkpoint_every)
     _check_executor(executor, progress)
     points = _points(models, betas, _folder(folder).absolute(), options)  # a worker may live in another directory
-    _make(folder)
     answers = _all_answers(points, executor, progress)
     return _as_table(points, answers)
 
 # %% ../nbs/121_sweeps.ipynb #121-024
 def _all_answers(points, executor, progress):
     "The answer of every point; only what is not finished is run."
+    _make(points[0].path.parent)
     answers = [dict(state="kept", error="", seconds=0.0, warnings=[]) if done else None for done in _finished(points)]
     left = [k for k, answer in enumerate(answers) if answer is None]
     with _bar([points[k] for k in left], progress) as bar:
@@ -287,7 +287,7 @@ def tabulate(
         rows.append(cells)
     return pd.DataFrame(rows)
 
-
+# %% ../nbs/121_sweeps.ipynb #121-031
 def _estimates(path, ensemble):
     try:
         return estimates(ensemble)
