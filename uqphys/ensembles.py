@@ -268,7 +268,7 @@ def _stale(path, manifest):
         names = _unseal((path / _MANIFEST).read_bytes())["files"]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError, TypeError):
         arrays = [folder.parent for folder in path.glob("*/zarr.json") if folder.parent.name != _OWN]
         names = [str(f.relative_to(path)) for folder in arrays for f in folder.iterdir() if f.is_file()]
     return [name for name in names if name not in manifest["files"]]
@@ -423,7 +423,7 @@ def save(
     check_flag("overwrite", overwrite)
     arrays = _lay_out(ensemble)
     manifest = dict(format=_FORMAT, uqphys_version=__version__, arrays=arrays, numbered=_numbered_dims(ensemble), files={},
-                    attrs=_attributes(ensemble), draws=ensemble.sizes["draw"], pieces=[_signature(ensemble)])
+                    attrs=_attributes(ensemble), draws=ensemble.sizes["draw"], pieces=[[_signature(ensemble), ensemble.sizes["draw"]]])
     changed = {file: _encode(block) for name, array in arrays.items() for file, block in _cut(name, array, ensemble[name].values, 0)}
     with _Store(_folder(path)) as store:
         _refuse_second(store, overwrite)
@@ -591,9 +591,9 @@ def append(
             raise ValueError(f"path={str(store.path)!r}: " + ("nothing was ever stored; use save()" if manifest is None else
                              "sample_to() writes here; the same call with more draws= continues it"))
         numbers, signature = _refuse_unfit(store.path, manifest, ensemble), _signature(ensemble)
-        if signature in manifest["pieces"]:
+        if signature in [known for known, _ in manifest["pieces"]]:
             raise ValueError(f"ensemble: these {ensemble.sizes['draw']} draws are stored already; must be new ones")
-        manifest["pieces"].append(signature)
+        manifest["pieces"].append([signature, manifest["draws"] + ensemble.sizes["draw"]])
         _note_origin(manifest, ensemble)
         growing = [name for name, array in manifest["arrays"].items() if _axis(array) is not None]
         store.write(store.extend(manifest, {n: numbers if n == "draw" else ensemble[n].values for n in growing}), manifest)
@@ -684,6 +684,8 @@ def _restore(store, manifest, bad, sound):
         manifest["run"]["burnt"] = manifest["states"][-1]["burnt"] if manifest["states"] else 0
     elif sound == 0:
         raise ValueError(f"{next(iter(bad.values()))}; no draw before it is sound, so that nothing can be repaired")
+    else:  # what is lost may be appended once more
+        manifest["pieces"] = [piece for piece in manifest["pieces"] if piece[1] <= sound]
     _cut_back(manifest, bad, sound)
     kept = {s["file"] for s in manifest.get("states", ())}
     manifest["files"] = {n: e for n, e in manifest["files"].items() if not n.startswith(f"{_OWN}/states/") or n in kept}
@@ -727,7 +729,7 @@ def _refuse_other_call(path, asked, wish):
     "ValueError if a store was begun by another call."
     for name, value in wish.items():
         before = asked[name]
-        size = 1e-6 * float(np.abs(before).max()) if name == "energies" else 0.0
+        size = 1e-6 * max((abs(e) for e in before if math.isfinite(e)), default=0.0) if name == "energies" else 0.0
         same = np.allclose(before, value, rtol=0, atol=size, equal_nan=True) if name == "energies" else before == value
         if not same:
             what = "energies of the model" if name == "energies" else f"{name}={_shown(value)}"

@@ -13,7 +13,6 @@ import threading
 import time
 import warnings
 from concurrent.futures import Executor, as_completed
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import NamedTuple
 import numba
@@ -21,9 +20,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 from .analysis import DERIVED, estimates
-from .ensembles import _check_settings, _damage, _folder, _interval, _read_manifest, _refuse_other_call, _sample_energies, _unwritable, _wish, load, sample_to
+from .ensembles import (_check_settings, _damage, _folder, _interval, _read_manifest, _refuse_other_call, _sample_energies,
+                              _unwritable, _wish, load, sample_to)
 from .models import Model, _shown, check_beta, check_flag
-from .sampling import _check_run, _root, _tuned, choose_method, find_method
+from .sampling import _check_run, _couplings, _root, _tuned, choose_method, find_method
 
 # %% ../nbs/121_sweeps.ipynb #121-007
 class _Point(NamedTuple):
@@ -171,15 +171,9 @@ def _finished(points):
     return [_draws(point) >= point.options["draws"] for point in points]
 
 # %% ../nbs/121_sweeps.ipynb #121-022
-def _couplings_of(model):
-    "Numbers and texts among the fields of a model."
-    names = [f.name for f in fields(model) if f.name != "shape"] if is_dataclass(model) else []
-    return {n: getattr(model, n) for n in names if isinstance(getattr(model, n), (int, float, str))}
-
-
 def _row(point, answer):
     shape = "x".join(str(int(n)) for n in point.model.shape)
-    known = {"model": type(point.model).__name__, "shape": shape, **_couplings_of(point.model), "beta": point.beta}
+    known = {"model": type(point.model).__name__, "shape": shape, **json.loads(_couplings(point.model)), "beta": point.beta}
     return known | {n: answer[n] for n in ("state", "seconds", "error")} | {"path": str(point.path)}
 
 
