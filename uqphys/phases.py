@@ -65,6 +65,11 @@ def _bonds(shape, chains):
     return np.concatenate(ends, axis=1)
 
 
+def _check_counts(draws, chains, thin, burn_in):
+    counts = dict(draws=draws, chains=chains, thin=thin).items()
+    return *(check_count(name, value) for name, value in counts), check_count("burn_in", burn_in, 0)
+
+
 def _cluster_sweep(spins, bonds, chance, rng):
     "Turn every cluster with probability 1/2."
     alike = bonds[:, spins[bonds[0]] == spins[bonds[1]]]
@@ -88,12 +93,11 @@ def triangular_clusters(
     if not isinstance(model, TriangularIsing) or model.J <= 0:
         raise ValueError(f"model={_shown(model)}: must be a TriangularIsing with J > 0")
     beta, rng = check_beta(beta), np.random.default_rng([check_seed(seed), 212])
-    counts = [check_count(name, value) for name, value in dict(draws=draws, chains=chains, thin=thin).items()]
-    (draws, chains, thin), burn_in = counts, check_count("burn_in", burn_in, 0)
+    draws, chains, thin, burn_in = _check_counts(draws, chains, thin, burn_in)
+    bonds, chance = _bonds(model.shape, chains), -math.expm1(-2 * beta * model.J)
     spins, out = np.ones(chains * model.n_sites, dtype=np.int8), np.empty((chains, draws, *model.shape), dtype=np.int8)
-    bonds = _bonds(model.shape, chains)
     for sweep in range(-burn_in, draws * thin):
-        spins = _cluster_sweep(spins, bonds, -math.expm1(-2 * beta * model.J), rng)
+        spins = _cluster_sweep(spins, bonds, chance, rng)
         if sweep >= 0 and (sweep + 1) % thin == 0:
             out[:, sweep // thin] = spins.reshape(chains, *model.shape)
     data = {name: (("chain", "draw"), values) for name, values in model.observables(out).items()}
@@ -125,8 +129,8 @@ def phase_samples(
     "Independent ensembles at many temperatures by cluster sweeps, which do not slow down at the transition."
     if not isinstance(model, (Ising, TriangularIsing)) or model.J <= 0:
         raise ValueError(f"model={_shown(model)}: must be an Ising or TriangularIsing model with J > 0")
-    temperatures, counts = _check_temperatures(temperatures), dict(draws=draws, chains=chains, thin=thin)
-    options = {name: check_count(name, value) for name, value in counts.items()} | {"burn_in": check_count("burn_in", burn_in, 0)}
+    temperatures, counts = _check_temperatures(temperatures), _check_counts(draws, chains, thin, burn_in)
+    options = dict(zip(("draws", "chains", "thin", "burn_in"), counts))
     seeds = np.random.SeedSequence([check_seed(seed), 2120]).generate_state(len(temperatures), np.uint64) >> np.uint64(2)
     if isinstance(model, TriangularIsing):
         return [triangular_clusters(model, 1 / T, seed=int(s), **options) for T, s in zip(temperatures, seeds)]
