@@ -30,6 +30,11 @@ def assert_refused(call, things, argument, value, accepted):
     assert np.random.get_state()[1].tobytes() == state
 
 
+def rows_of(function, make, argument, values, accepted):
+    "The same call, make(things, value), with one argument at several bad values; `values` are pairs of a value and how it is shown."
+    return [(function, lambda t, value=value: make(t, value), argument, shown, accepted) for value, shown in values]
+
+
 def assert_complete(modules, table, exempt):
     "Every public callable of the modules stands in the table or among the exemptions, and these name what exists."
     walked, public = {row[0] for row in table}, set()

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from common import assert_complete, assert_refused, row_name
+from common import assert_complete, assert_refused, row_name, rows_of
 from uqphys import analysis, architectures, bias, bnn, exact, gp, models, multispin, predictive, sampling, tempering, training
 from uqphys.analysis import DERIVED
 from uqphys.architectures import LocalEnergyNet
@@ -165,11 +165,6 @@ NOT_COUNTS = ((0, "0"), (-3, "-3"), (2.5, r"2\.5"), (True, "True"), (None, "None
 WHOLE, REAL, COLD = "whole number >= ", "finite number", "finite number >= 0"
 SPINS = r"spin must be -1 or \+1"
 IN_FOLDER = r"expected a file name in an existing, writable folder"
-
-
-def rows_of(function, make, argument, values, accepted):
-    "The same call with one argument at several bad values."
-    return [(function, lambda t, value=value: make(t, value), argument, shown, accepted) for value, shown in values]
 
 
 MODELS = [
@@ -446,7 +441,10 @@ NETWORKS = [
     ("architectures.check_widths", lambda t: architectures.check_widths("hidden", (4, -1)), "hidden", "-1", WHOLE + "1"),
     ("architectures.as_inputs", lambda t: architectures.as_inputs(np.ones((2, 3)), (4,), torch.zeros(1)), "x", r"\(2, 3\)", r"\(n, 4\)"),
     ("architectures.window_offsets", lambda t: architectures.window_offsets(2, -1), "window", "-1", WHOLE + "0"),
-    ("architectures.window_images", lambda t: architectures.window_images(0, 1), "ndim", "0", WHOLE + "1"),
+    *rows_of("architectures.point_group", lambda t, v: architectures.point_group(v), "ndim", NOT_COUNTS, WHOLE + "1"),
+    ("architectures.point_group", lambda t: architectures.point_group(7), "ndim", "7", "at most 6"),
+    *rows_of("architectures.kernel_images", lambda t, v: architectures.kernel_images(v, 3), "ndim", NOT_COUNTS, WHOLE + "1"),
+    *rows_of("architectures.kernel_images", lambda t, v: architectures.kernel_images(2, v), "width", NOT_COUNTS, WHOLE + "1"),
     ("architectures.LocalEnergyNet", lambda t: LocalEnergyNet(window=-1), "window", "-1", WHOLE + "0"),
     ("architectures.LocalEnergyNet", lambda t: LocalEnergyNet(window=1, hidden=()), "window", "1", "must be 0"),
     ("architectures.LocalEnergyNet", lambda t: LocalEnergyNet(values="complex"), "values", "'complex'", "'spins', 'real'"),
@@ -606,7 +604,7 @@ BNN = [
 ]
 
 GP = [
-    *rows_of("gp.point_group", lambda t, v: gp.point_group(v), "shape", ((4, "4"), ((4, 0), r"\(4, 0\)")), "tuple"),
+    *rows_of("gp.lattice_operations", lambda t, v: gp.lattice_operations(v), "shape", ((4, "4"), ((4, 0), r"\(4, 0\)")), "tuple"),
     ("gp.symmetric_forms", lambda t: gp.symmetric_forms(t.half, True, False), "x", r"0\.5", SPINS),
     ("gp.symmetric_forms", lambda t: gp.symmetric_forms(t.x, "no"), "flip", "no", SAYS),
     ("gp.canonical_forms", lambda t: gp.canonical_forms(t.half), "x", r"0\.5", SPINS),

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common import assert_complete, assert_refused, row_name
+from common import assert_complete, assert_refused, row_name, rows_of
 from uqphys import analysis, reweighting, scaling
 from uqphys.analysis import DERIVED, Derived, Estimate
 from uqphys.models import Ising
@@ -45,11 +45,6 @@ def things():
     t.table = pd.DataFrame({"L": L, "T": 2.27 + x / L, "value": 1 - 0.3 * x, "error": 0.01})
     t.points, t.memories = [Measured(2.0, 0.1), Measured(3.0, 0.1), Measured(4.0, 0.1)], [Estimate(0, 1, 1.0, 0.1, 100)] * 2
     return t
-
-
-def rows_of(function, make, argument, values, accepted):
-    "The same call with one argument at several bad values."
-    return [(function, lambda t, value=value: make(t, value), argument, shown, accepted) for value, shown in values]
 
 
 def linear(derived=DERIVED["binder"], beta=0.4, **values):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from common import assert_complete, assert_refused, row_name
+from common import assert_complete, assert_refused, row_name, rows_of
 from uqphys import ensembles, sweeps
 from uqphys.ensembles import append, load, repair, sample_to, save
 from uqphys.models import Ising, Phi4
@@ -64,11 +64,6 @@ def plain():
 
 def more(**changes):
     return sample(ISING, 0.4, **{"draws": 4, "burn_in": 0, "seed": 1, "progress": False} | changes)
-
-
-def rows_of(function, make, argument, values, accepted):
-    "The same call with one argument at several bad values."
-    return [(function, lambda t, value=value: make(t, value), argument, shown, accepted) for value, shown in values]
 
 
 def told(**attrs):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from common import assert_complete, assert_refused, row_name
+from common import assert_complete, assert_refused, row_name, rows_of
 from uqphys import clusters, exact_fields, fields
 from uqphys.clusters import fk_clusters
 from uqphys.exact_fields import exact_field, free_field, free_propagator, layered_field, ring_field, ring_two_point, site_field
@@ -27,11 +27,6 @@ def things():
     t.sharp, t.ising, t.squares = Phi4((4,), 0.3, 1e9), Ising((4, 4)), Ising((4, 4), K=0.1)
     t.up, t.own = np.ones((4, 4), dtype=np.int8), CustomModel((4,), lambda x: (x**2).sum(axis=-1), values="real")
     return t
-
-
-def rows_of(function, make, argument, values, accepted):
-    "The same call with one argument at several bad values."
-    return [(function, lambda t, value=value: make(t, value), argument, shown, accepted) for value, shown in values]
 
 
 NOT_FIELDS = ((None, "None"), (Ising((4, 4)), r"Ising\("), (Phi4, "Phi4"), ("phi4", "'phi4'"), (np.ones((30, 30)), "array|ndarray"))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from common import assert_complete, assert_refused, row_name
+from common import assert_complete, assert_refused, row_name, rows_of
 from uqphys import foreign
 from uqphys.foreign import from_arrays, from_file, load_pyerrors, save_pyerrors, to_netcdf, to_pyerrors
 from uqphys.models import Ising, Phi4, random_fields, random_spins
@@ -47,11 +47,6 @@ def files(t):
     os.makedirs("folder.npz", exist_ok=True)
     os.makedirs("folder.nc", exist_ok=True)
     to_netcdf(t.run, "ours.nc")
-
-
-def rows_of(function, make, argument, values, accepted):
-    "The same call with one argument at several bad values."
-    return [(function, lambda t, value=value: make(t, value), argument, shown, accepted) for value, shown in values]
 
 
 def holding(x, value, *place):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from common import assert_complete, assert_refused, row_name
+from common import assert_complete, assert_refused, row_name, rows_of
 from uqphys import datasets, learned_models
 from uqphys.architectures import MLP, LocalEnergyNet
 from uqphys.datasets import samples, split_by_chain, stream
@@ -26,11 +26,6 @@ def things():
     t.data, t.net, t.x = samples(t.run), LocalEnergyNet(), random_spins((4, 4), 2, seed=0)
     t.law, t.site, t.new = LearnedModel((4, 4), t.net), np.array([[0, 1]]), np.ones((2, 1))
     return t
-
-
-def rows_of(function, make, argument, values, accepted):
-    "The same call with one argument at several bad values."
-    return [(function, lambda t, value=value: make(t, value), argument, shown, accepted) for value, shown in values]
 
 
 TARGETS = (("colour", "'colour'"), ((), r"\(\)"), (("m2", 3), "3"), (3, "3"), (None, "None"), (lambda run: run["m"] * math.nan, "nan"),

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from common import assert_complete, assert_refused, row_name
+from common import assert_complete, assert_refused, row_name, rows_of
 from uqphys import convolutions
-from uqphys.convolutions import LatticeCNN, circular_convolution, kernel_images, point_group, transform_lattice
+from uqphys.architectures import kernel_images, point_group
+from uqphys.convolutions import LatticeCNN, circular_convolution, transform_lattice
 from uqphys.models import random_fields, random_spins
 from uqphys.sampling import one_thread
 
@@ -178,39 +179,29 @@ def test_standardising_brings_fields_to_order_one():
 SPINS = random_spins((4, 4), 3, seed=0)
 ONE = torch.ones(1, 1, 4, 4)
 NAME = "convolutions.LatticeCNN"
-
-
-def rows_of(function, make, argument, values, accepted):
-    "The same call with one argument at several bad values."
-    return [(function, lambda t, value=value: make(value), argument, shown, accepted) for value, shown in values]
-
-
 COUNTS = ((0, "0"), (1.5, r"1\.5"), (True, "True"), ("two", "'two'"), (None, "None"))
 FLAGS = ((1, "1"), ("yes", "'yes'"), (None, "None"))
 BAD = [
-    *rows_of("convolutions.point_group", point_group, "ndim", (*COUNTS, (7, "7")), "must be"),
-    *rows_of("convolutions.kernel_images", lambda v: kernel_images(v, 3), "ndim", COUNTS, "must be"),
-    *rows_of("convolutions.kernel_images", lambda v: kernel_images(2, v), "width", COUNTS, "must be a whole number"),
-    *rows_of("convolutions.transform_lattice", lambda v: transform_lattice(SPINS, v, 2), "element",
+    *rows_of("convolutions.transform_lattice", lambda t, v: transform_lattice(SPINS, v, 2), "element",
              (([[1, 1], [0, 1]], r"\[\[1, 1\], \[0, 1\]\]"), (np.eye(3), "array"), (None, "None"), ("turn", "'turn'"), ([[2, 0], [0, 1]], "2"), ([[1, 0], [0]], r"\[0\]")), "signed permutation"),
-    *rows_of("convolutions.transform_lattice", lambda v: transform_lattice(v, np.eye(2), 2), "x", ((None, "None"), ([[1]], r"\[\[1\]\]"), (np.ones(3), r"\(3,\)")), "array or tensor"),
-    *rows_of("convolutions.transform_lattice", lambda v: transform_lattice(SPINS, np.eye(2), v), "ndim", COUNTS, "must be"),
-    *rows_of("convolutions.circular_convolution", lambda v: circular_convolution(v, torch.ones(1, 1, 3, 3)), "x",
+    *rows_of("convolutions.transform_lattice", lambda t, v: transform_lattice(v, np.eye(2), 2), "x", ((None, "None"), ([[1]], r"\[\[1\]\]"), (np.ones(3), r"\(3,\)")), "array or tensor"),
+    *rows_of("convolutions.transform_lattice", lambda t, v: transform_lattice(SPINS, np.eye(2), v), "ndim", COUNTS, "must be"),
+    *rows_of("convolutions.circular_convolution", lambda t, v: circular_convolution(v, torch.ones(1, 1, 3, 3)), "x",
              ((None, "None"), (ONE.numpy(), "float32"), (ONE.int(), "int32"), (ONE[0], r"\(1, 4, 4\)"), (ONE[..., :2], r"\(4, 2\)"), (ONE.double(), "float64")), "must be"),
-    *rows_of("convolutions.circular_convolution", lambda v: circular_convolution(ONE, v), "kernel", ((None, "None"), (ONE[0, 0], r"\(4, 4\)"), (torch.ones(1, 1, 2, 3), r"\(1, 1, 2, 3\)")), "must be"),
-    *rows_of(NAME, lambda v: LatticeCNN(v), "ndim", (*COUNTS, (7, "7")), "must be"),
-    *rows_of(NAME, lambda v: LatticeCNN(channels=v), "channels", (((), r"\(\)"), (8, "8"), ((8, 0), "0"), ("88", "'88'"), (None, "None"), ((8, 2.5), r"2\.5")), "must be|expected"),
-    *rows_of(NAME, lambda v: LatticeCNN(kernel=v), "kernel", (*COUNTS, (999, "999")), "must"),
-    *rows_of(NAME, lambda v: LatticeCNN(outputs=v), "outputs", COUNTS, "must be"),
+    *rows_of("convolutions.circular_convolution", lambda t, v: circular_convolution(ONE, v), "kernel", ((None, "None"), (ONE[0, 0], r"\(4, 4\)"), (torch.ones(1, 1, 2, 3), r"\(1, 1, 2, 3\)")), "must be"),
+    *rows_of(NAME, lambda t, v: LatticeCNN(v), "ndim", (*COUNTS, (7, "7")), "must be"),
+    *rows_of(NAME, lambda t, v: LatticeCNN(channels=v), "channels", (((), r"\(\)"), (8, "8"), ((8, 0), "0"), ("88", "'88'"), (None, "None"), ((8, 2.5), r"2\.5")), "must be|expected"),
+    *rows_of(NAME, lambda t, v: LatticeCNN(kernel=v), "kernel", (*COUNTS, (999, "999")), "must"),
+    *rows_of(NAME, lambda t, v: LatticeCNN(outputs=v), "outputs", COUNTS, "must be"),
     *(row for flag in ("lattice_symmetric", "flip_symmetric", "extensive", "oriented")
-      for row in rows_of(NAME, lambda v, flag=flag: LatticeCNN(**{flag: v}), flag, FLAGS, "must be True or False")),
-    *rows_of(NAME, lambda v: LatticeCNN(dtype=v), "dtype", (("float16", "'float16'"), (torch.float64, "float64"), (None, "None")), "must be one of"),
-    *rows_of(NAME, lambda v: LatticeCNN(values=v), "values", (("complex", "'complex'"), (None, "None")), "must be one of"),
-    *rows_of(NAME, lambda v: LatticeCNN(activation=v), "activation", (("sin", "'sin'"), (None, "None")), "must be one of"),
-    *rows_of(NAME, lambda v: LatticeCNN(seed=v), "seed", ((-1, "-1"), (1.5, r"1\.5"), (None, "None"), (True, "True")), "must be a whole number"),
-    *rows_of(NAME, lambda v: LatticeCNN()(v), "x", ((None, "None"), ([[1]], r"\[\[1\]\]"), (SPINS[0], r"\(4, 4\)"), (SPINS[:0], r"\(0, 4, 4\)"), (SPINS * 0, "0"),
+      for row in rows_of(NAME, lambda t, v, flag=flag: LatticeCNN(**{flag: v}), flag, FLAGS, "must be True or False")),
+    *rows_of(NAME, lambda t, v: LatticeCNN(dtype=v), "dtype", (("float16", "'float16'"), (torch.float64, "float64"), (None, "None")), "must be one of"),
+    *rows_of(NAME, lambda t, v: LatticeCNN(values=v), "values", (("complex", "'complex'"), (None, "None")), "must be one of"),
+    *rows_of(NAME, lambda t, v: LatticeCNN(activation=v), "activation", (("sin", "'sin'"), (None, "None")), "must be one of"),
+    *rows_of(NAME, lambda t, v: LatticeCNN(seed=v), "seed", ((-1, "-1"), (1.5, r"1\.5"), (None, "None"), (True, "True")), "must be a whole number"),
+    *rows_of(NAME, lambda t, v: LatticeCNN()(v), "x", ((None, "None"), ([[1]], r"\[\[1\]\]"), (SPINS[0], r"\(4, 4\)"), (SPINS[:0], r"\(0, 4, 4\)"), (SPINS * 0, "0"),
                                                    (SPINS[:, :2], r"\(2, 4\)"), (np.full((1, 4, 4), math.nan), "nan")), "must be"),
-    *rows_of(NAME, lambda v: LatticeCNN(values="real").standardise(v), "x", ((None, "None"), (np.full((1, 4, 4), math.inf), "inf"), (np.ones((1, 2, 2)), r"\(2, 2\)")), "must be"),
+    *rows_of(NAME, lambda t, v: LatticeCNN(values="real").standardise(v), "x", ((None, "None"), (np.full((1, 4, 4), math.inf), "inf"), (np.ones((1, 2, 2)), r"\(2, 2\)")), "must be"),
 ]
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import xarray as xr
 
-from common import assert_complete, assert_refused, row_name
+from common import assert_complete, assert_refused, row_name, rows_of
 from uqphys import phases
 from uqphys.analysis import gamma_error
 from uqphys.architectures import MLP
@@ -72,14 +72,14 @@ def trained():
     "A network of ten by ten spins, and what made it."
     temperatures = T_C + 0.05 * (np.arange(40) - 19.5)
     runs, net = phase_samples(Ising((10, 10)), temperatures, draws=40, seed=1), PhaseClassifier((10, 10), hidden=(20,))
-    history = train_classifier(net, runs, T_C, seed=0, epochs=20)
+    history = train_classifier(net, runs, T_C, seed=0, epochs=40)  # 1000 steps, as many as its docstring asks for
     return SimpleNamespace(net=net, runs=runs, history=history)
 
 
 def test_training_finds_the_order(trained):
     cold, hot = phase_samples(Ising((10, 10)), [1.5, 3.5], draws=50, seed=9)
     told = [trained.net.probability(e["config"].values.reshape(-1, 10, 10)).mean() for e in (cold, hot)]
-    assert told[0] > 0.85 and told[1] < 0.15
+    assert told[0] > 0.95 and told[1] < 0.05
     assert trained.history.validation[trained.history.best_epoch] < 0.45 < math.log(2)
 
 
@@ -151,42 +151,37 @@ CURVE = pd.DataFrame(dict(L=10, T=np.linspace(2, 3, 6), value=np.linspace(0.7, 0
 BARE = GOOD[0].drop_vars("config")
 
 
-def rows_of(function, make, argument, values, accepted):
-    "The same call with one argument at several bad values."
-    return [(function, lambda t, value=value: make(value), argument, shown, accepted) for value, shown in values]
-
-
 BAD = [
-    *rows_of("phases.TriangularIsing", TriangularIsing, "shape", (((2, 4), r"\(2, 4\)"), ((4,), r"\(4,\)"), (4, "4"), (None, "None"), ((4, 4, 4), r"\(4, 4, 4\)")), "must be a tuple"),
-    *rows_of("phases.TriangularIsing", lambda v: TriangularIsing((4, 4), v), "J", ((math.nan, "nan"), (None, "None"), ("one", "'one'")), "must be a finite number"),
-    *rows_of("phases.TriangularIsing", lambda v: SMALL.energy(v), "x", ((None, "None"), (np.zeros((4, 4)), "0"), (np.ones((4, 5)), r"\(4, 5\)")), "must be"),
-    *rows_of("phases.triangular_clusters", lambda v: triangular_clusters(v, 0.2, seed=0), "model", ((Ising((4, 4)), "Ising"), (None, "None"), (TriangularIsing((4, 4), -1.0), r"-1\.0")), "must be a TriangularIsing"),
-    *rows_of("phases.triangular_clusters", lambda v: triangular_clusters(SMALL, v, seed=0), "beta", ((-1, "-1"), (math.nan, "nan"), (None, "None")), "must be a finite number"),
-    *rows_of("phases.triangular_clusters", lambda v: triangular_clusters(SMALL, 0.2, seed=v), "seed", SEEDS, "must be a whole number"),
-    *(row for name in ("draws", "chains", "thin") for row in rows_of("phases.triangular_clusters", lambda v, n=name: triangular_clusters(SMALL, 0.2, seed=0, **{n: v}), name, COUNTS, "must be a whole number")),
-    *rows_of("phases.triangular_clusters", lambda v: triangular_clusters(SMALL, 0.2, seed=0, burn_in=v), "burn_in", SEEDS, "must be a whole number"),
-    *rows_of("phases.phase_samples", lambda v: phase_samples(v, [2.0], seed=0), "model", ((None, "None"), ("ising", "'ising'"), (Ising((4, 4), J=-1.0), r"-1\.0")), "must be an Ising"),
-    *rows_of("phases.phase_samples", lambda v: phase_samples(SMALL, v, seed=0), "temperatures", (([], r"\[\]"), (2.0, r"2\.0"), (None, "None"), ("hot", "'hot'"), ([0.0], r"0\.0"), ([2.0, math.nan], "nan"), ([-1.0], r"-1\.0"), (["hot"], "'hot'")), "must be"),
-    *rows_of("phases.phase_samples", lambda v: phase_samples(SMALL, [2.0], seed=v), "seed", SEEDS, "must be a whole number"),
-    *(row for name in ("draws", "chains", "thin") for row in rows_of("phases.phase_samples", lambda v, n=name: phase_samples(SMALL, [2.0], seed=0, **{n: v}), name, COUNTS, "must be a whole number")),
-    *rows_of("phases.PhaseClassifier", PhaseClassifier, "shape", (((0, 4), r"\(0, 4\)"), (4, "4"), (None, "None")), "must be a tuple"),
-    *rows_of("phases.PhaseClassifier", lambda v: PhaseClassifier((4, 4), v), "hidden", ((8, "8"), ((0,), "0"), (None, "None")), "must be|expected"),
-    *rows_of("phases.PhaseClassifier", lambda v: PhaseClassifier((4, 4), flip_symmetric=v), "flip_symmetric", ((1, "1"), (None, "None")), "must be True or False"),
-    *rows_of("phases.PhaseClassifier", lambda v: PhaseClassifier((4, 4), dtype=v), "dtype", (("float16", "'float16'"), (None, "None")), "must be one of"),
-    *rows_of("phases.PhaseClassifier", lambda v: PhaseClassifier((4, 4), seed=v), "seed", SEEDS, "must be a whole number"),
-    *rows_of("phases.PhaseClassifier", lambda v: NET.probability(v), "x", ((None, "None"), (np.zeros((1, 4, 4)), "0"), (np.ones((1, 4, 5)), r"\(1, 4, 5\)"), (np.ones((4, 4)), r"\(4, 4\)")), "must be|expected"),
-    *rows_of("phases.train_classifier", lambda v: train_classifier(v, GOOD, 3.6, seed=0), "net", ((None, "NoneType"), (MLP((4, 4)), "MLP")), "must be a PhaseClassifier"),
-    *rows_of("phases.train_classifier", lambda v: train_classifier(NET, GOOD, v, seed=0), "t_c", ((1.0, "1"), (9.0, "9"), (math.nan, "nan"), (None, "None")), "must be"),
-    *rows_of("phases.train_classifier", lambda v: train_classifier(NET, GOOD, 3.6, seed=v), "seed", SEEDS, "must be a whole number"),
-    *rows_of("phases.train_classifier", lambda v: train_classifier(NET, GOOD, 3.6, seed=0, epochs=v), "epochs", COUNTS, "must be a whole number"),
-    *rows_of("phases.train_classifier", lambda v: train_classifier(NET, GOOD, 3.6, seed=0, learning_rate=v), "learning_rate", ((0.0, r"0\.0"), (math.nan, "nan"), ("fast", "'fast'")), "positive number"),
-    *rows_of("phases.train_classifier", lambda v: train_classifier(NET, GOOD, 3.6, seed=0, batch_size=v), "batch_size", ((0, "0"), (1.5, r"1\.5")), "must be a whole number"),
-    *rows_of("phases.train_classifier", lambda v: train_classifier(NET, v, 3.6, seed=0), "ensembles", (([], "list"), (GOOD[0], "Dataset"), (None, "NoneType"), ([1], "int"), ([BARE], "Dataset")), "must be"),
-    *rows_of("phases.output_curve", lambda v: output_curve(NET, v), "ensembles", (([], "list"), (GOOD[0], "Dataset"), (None, "NoneType"), ([1], "int"), ([BARE], "Dataset")), "must be"),
+    *rows_of("phases.TriangularIsing", lambda t, v: TriangularIsing(v), "shape", (((2, 4), r"\(2, 4\)"), ((4,), r"\(4,\)"), (4, "4"), (None, "None"), ((4, 4, 4), r"\(4, 4, 4\)")), "must be a tuple"),
+    *rows_of("phases.TriangularIsing", lambda t, v: TriangularIsing((4, 4), v), "J", ((math.nan, "nan"), (None, "None"), ("one", "'one'")), "must be a finite number"),
+    *rows_of("phases.TriangularIsing", lambda t, v: SMALL.energy(v), "x", ((None, "None"), (np.zeros((4, 4)), "0"), (np.ones((4, 5)), r"\(4, 5\)")), "must be"),
+    *rows_of("phases.triangular_clusters", lambda t, v: triangular_clusters(v, 0.2, seed=0), "model", ((Ising((4, 4)), "Ising"), (None, "None"), (TriangularIsing((4, 4), -1.0), r"-1\.0")), "must be a TriangularIsing"),
+    *rows_of("phases.triangular_clusters", lambda t, v: triangular_clusters(SMALL, v, seed=0), "beta", ((-1, "-1"), (math.nan, "nan"), (None, "None")), "must be a finite number"),
+    *rows_of("phases.triangular_clusters", lambda t, v: triangular_clusters(SMALL, 0.2, seed=v), "seed", SEEDS, "must be a whole number"),
+    *(row for name in ("draws", "chains", "thin") for row in rows_of("phases.triangular_clusters", lambda t, v, n=name: triangular_clusters(SMALL, 0.2, seed=0, **{n: v}), name, COUNTS, "must be a whole number")),
+    *rows_of("phases.triangular_clusters", lambda t, v: triangular_clusters(SMALL, 0.2, seed=0, burn_in=v), "burn_in", SEEDS, "must be a whole number"),
+    *rows_of("phases.phase_samples", lambda t, v: phase_samples(v, [2.0], seed=0), "model", ((None, "None"), ("ising", "'ising'"), (Ising((4, 4), J=-1.0), r"-1\.0")), "must be an Ising"),
+    *rows_of("phases.phase_samples", lambda t, v: phase_samples(SMALL, v, seed=0), "temperatures", (([], r"\[\]"), (2.0, r"2\.0"), (None, "None"), ("hot", "'hot'"), ([0.0], r"0\.0"), ([2.0, math.nan], "nan"), ([-1.0], r"-1\.0"), (["hot"], "'hot'")), "must be"),
+    *rows_of("phases.phase_samples", lambda t, v: phase_samples(SMALL, [2.0], seed=v), "seed", SEEDS, "must be a whole number"),
+    *(row for name in ("draws", "chains", "thin") for row in rows_of("phases.phase_samples", lambda t, v, n=name: phase_samples(SMALL, [2.0], seed=0, **{n: v}), name, COUNTS, "must be a whole number")),
+    *rows_of("phases.PhaseClassifier", lambda t, v: PhaseClassifier(v), "shape", (((0, 4), r"\(0, 4\)"), (4, "4"), (None, "None")), "must be a tuple"),
+    *rows_of("phases.PhaseClassifier", lambda t, v: PhaseClassifier((4, 4), v), "hidden", ((8, "8"), ((0,), "0"), (None, "None")), "must be|expected"),
+    *rows_of("phases.PhaseClassifier", lambda t, v: PhaseClassifier((4, 4), flip_symmetric=v), "flip_symmetric", ((1, "1"), (None, "None")), "must be True or False"),
+    *rows_of("phases.PhaseClassifier", lambda t, v: PhaseClassifier((4, 4), dtype=v), "dtype", (("float16", "'float16'"), (None, "None")), "must be one of"),
+    *rows_of("phases.PhaseClassifier", lambda t, v: PhaseClassifier((4, 4), seed=v), "seed", SEEDS, "must be a whole number"),
+    *rows_of("phases.PhaseClassifier", lambda t, v: NET.probability(v), "x", ((None, "None"), (np.zeros((1, 4, 4)), "0"), (np.ones((1, 4, 5)), r"\(1, 4, 5\)"), (np.ones((4, 4)), r"\(4, 4\)")), "must be|expected"),
+    *rows_of("phases.train_classifier", lambda t, v: train_classifier(v, GOOD, 3.6, seed=0), "net", ((None, "NoneType"), (MLP((4, 4)), "MLP")), "must be a PhaseClassifier"),
+    *rows_of("phases.train_classifier", lambda t, v: train_classifier(NET, GOOD, v, seed=0), "t_c", ((1.0, "1"), (9.0, "9"), (math.nan, "nan"), (None, "None")), "must be"),
+    *rows_of("phases.train_classifier", lambda t, v: train_classifier(NET, GOOD, 3.6, seed=v), "seed", SEEDS, "must be a whole number"),
+    *rows_of("phases.train_classifier", lambda t, v: train_classifier(NET, GOOD, 3.6, seed=0, epochs=v), "epochs", COUNTS, "must be a whole number"),
+    *rows_of("phases.train_classifier", lambda t, v: train_classifier(NET, GOOD, 3.6, seed=0, learning_rate=v), "learning_rate", ((0.0, r"0\.0"), (math.nan, "nan"), ("fast", "'fast'")), "positive number"),
+    *rows_of("phases.train_classifier", lambda t, v: train_classifier(NET, GOOD, 3.6, seed=0, batch_size=v), "batch_size", ((0, "0"), (1.5, r"1\.5")), "must be a whole number"),
+    *rows_of("phases.train_classifier", lambda t, v: train_classifier(NET, v, 3.6, seed=0), "ensembles", (([], "list"), (GOOD[0], "Dataset"), (None, "NoneType"), ([1], "int"), ([BARE], "Dataset")), "must be"),
+    *rows_of("phases.output_curve", lambda t, v: output_curve(NET, v), "ensembles", (([], "list"), (GOOD[0], "Dataset"), (None, "NoneType"), ([1], "int"), ([BARE], "Dataset")), "must be"),
     ("phases.output_curve", lambda t: output_curve(PhaseClassifier((5, 5)), GOOD), "ensembles", r"\(4, 4\)", r"must be \(5, 5\)"),
-    *rows_of("phases.output_curve", lambda v: output_curve(v, GOOD), "net", ((None, "NoneType"), (MLP((4, 4)), "MLP")), "must be a PhaseClassifier"),
-    *rows_of("phases.crossing_temperature", crossing_temperature, "curve", ((None, "NoneType"), (CURVE.drop(columns="error"), "DataFrame"), (CURVE.assign(L=range(6)), "DataFrame"), (CURVE[:2], "2 points"), (CURVE.assign(error=0.0), "6 points"), (CURVE.assign(value=0.6), "6 points")), "must be"),
-    *rows_of("phases.crossing_temperature", lambda v: crossing_temperature(CURVE, v), "level", ((0.0, r"0\.0"), (1.5, r"1\.5"), (math.nan, "nan"), (None, "None")), "must be"),
+    *rows_of("phases.output_curve", lambda t, v: output_curve(v, GOOD), "net", ((None, "NoneType"), (MLP((4, 4)), "MLP")), "must be a PhaseClassifier"),
+    *rows_of("phases.crossing_temperature", lambda t, v: crossing_temperature(v), "curve", ((None, "NoneType"), (CURVE.drop(columns="error"), "DataFrame"), (CURVE.assign(L=range(6)), "DataFrame"), (CURVE[:2], "2 points"), (CURVE.assign(error=0.0), "6 points"), (CURVE.assign(value=0.6), "6 points")), "must be"),
+    *rows_of("phases.crossing_temperature", lambda t, v: crossing_temperature(CURVE, v), "level", ((0.0, r"0\.0"), (1.5, r"1\.5"), (math.nan, "nan"), (None, "None")), "must be"),
 ]
 
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ACTIVATIONS', 'DTYPES', 'Network', 'torch_generators', 'Regressor', 'check_choice', 'check_widths', 'as_inputs',
-           'MLP', 'shell_offsets', 'environment', 'Environments', 'SiteValues', 'SiteSum', 'window_offsets',
-           'window_images', 'LocalEnergyNet', 'pair_network', 'pattern_features']
+           'MLP', 'shell_offsets', 'environment', 'Environments', 'SiteValues', 'SiteSum', 'point_group',
+           'kernel_images', 'window_offsets', 'LocalEnergyNet', 'pair_network', 'pattern_features']
 
 # %% ../nbs/20_architectures.ipynb #20-003
 import itertools
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .models import check_count, check_field, check_flag, check_seed, check_shape, check_spins, pattern_spins, random_spins
+from .models import _shown, check_count, check_field, check_flag, check_seed, check_shape, check_spins, pattern_spins, random_spins
 
 # %% ../nbs/20_architectures.ipynb #20-006
 class Network(torch.nn.Module):
@@ -318,6 +318,36 @@ def _distinct_rows(rows):
     return rows[first], index
 
 # %% ../nbs/20_architectures.ipynb #20-042
+_MOST = 6  # dimensions: the group of seven already has 645,120 elements
+
+
+def _check_ndim(ndim):
+    "A number of dimensions whose point group can be listed."
+    if check_count("ndim", ndim) > _MOST:
+        raise ValueError(f"ndim={_shown(ndim)}: must be at most {_MOST}")
+    return int(ndim)
+
+
+def point_group(
+    ndim: int,  # dimension of the lattice, 1 to 6
+) -> np.ndarray:  # int64 (2**ndim * ndim!, ndim, ndim): matrices of 0, 1, -1
+    "All rotations and reflections that map the axes of the lattice on themselves: the signed permutations; the identity is first."
+    unit = np.eye(_check_ndim(ndim), dtype=np.int64)
+    signs = np.array(list(itertools.product((1, -1), repeat=ndim)))
+    return np.concatenate([signs[:, :, None] * unit[list(axes)] for axes in itertools.permutations(range(ndim))])
+
+# %% ../nbs/20_architectures.ipynb #20-044
+def kernel_images(
+    ndim: int,  # dimension of the lattice, 1 to 6
+    width: int,  # k >= 1, sites of the kernel along each axis
+) -> np.ndarray:  # int64 (elements of the point group, width**ndim): where each site of the kernel goes, both in C order
+    "How the sites of a kernel change places under the point group, about the kernel's middle."
+    group, width = point_group(ndim), check_count("width", width)
+    doubled = np.array(list(itertools.product(2 * np.arange(width) - (width - 1), repeat=ndim)))  # 2d, whole numbers
+    place = width ** np.arange(ndim)[::-1]
+    return np.stack([(doubled @ g.T + width - 1) // 2 @ place for g in group])
+
+# %% ../nbs/20_architectures.ipynb #20-046
 def window_offsets(
     ndim: int,  # dimension of the lattice
     window: int,  # reach w: sites at most this many steps away along every axis
@@ -326,19 +356,7 @@ def window_offsets(
     ndim, steps = check_count("ndim", ndim), np.arange(-check_count("window", window, 0), window + 1)
     return np.array(list(itertools.product(steps, repeat=ndim)))
 
-
-def window_images(
-    ndim: int,  # dimension of the lattice
-    window: int,  # reach of the window
-) -> np.ndarray:  # permutations (2**ndim * ndim!, (2w + 1)**ndim) of the window's sites
-    "How the sites of a window change places under the rotations and reflections about its centre."
-    offsets, width = window_offsets(ndim, window), 2 * window + 1
-    images = [offsets[:, list(axes)] * signs for axes in itertools.permutations(range(ndim))
-              for signs in itertools.product((1, -1), repeat=ndim)]
-    place = width ** np.arange(ndim)[::-1]
-    return np.stack([(image + window) @ place for image in images])
-
-# %% ../nbs/20_architectures.ipynb #20-044
+# %% ../nbs/20_architectures.ipynb #20-048
 def _site_features(net, values):
     "Constant, descriptors if linear, and the shared network, averaged over the images of the window if there is one."
     if net.config["values"] == "real":
@@ -348,13 +366,13 @@ def _site_features(net, values):
     if net.config["hidden"] and not net.config["window"]:
         parts += [net.shared(seen)]
     elif net.config["hidden"]:
-        images = torch.as_tensor(window_images(net.config["ndim"], net.config["window"]), device=values.device)
+        images = torch.as_tensor(kernel_images(net.config["ndim"], 2 * net.config["window"] + 1), device=values.device)
         around = around[..., images].movedim(-2, 0)
         around = torch.cat([around, -around]) if net.config["flip_symmetric"] else around
         parts += [net.shared(torch.cat([seen.expand(len(around), *seen.shape), around], -1)).mean(0)]
     return torch.cat(parts, -1)
 
-# %% ../nbs/20_architectures.ipynb #20-045
+# %% ../nbs/20_architectures.ipynb #20-049
 class LocalEnergyNet(SiteSum):
     """Total energy of a lattice system as a sum over sites of a shared network of what each site sees.
 
@@ -383,7 +401,7 @@ class LocalEnergyNet(SiteSum):
 
     reach = property(lambda self: _reach(self.config), doc="The receptive field: how many steps along an axis a site sees.")
 
-# %% ../nbs/20_architectures.ipynb #20-046
+# %% ../nbs/20_architectures.ipynb #20-050
 def _checked_local(config):
     "The arguments of a `LocalEnergyNet`, each refused by name if it is out of range."
     flags = {k: check_flag(k, config[k]) for k in ("plaquettes", "squares", "flip_symmetric", "linear")}
@@ -401,7 +419,7 @@ def _reach(config):
     shells = max(int(np.abs(o).max()) for o in shell_offsets(config["ndim"], config["shells"]))
     return max(shells, config["window"], int(config["plaquettes"] and config["ndim"] > 1))
 
-# %% ../nbs/20_architectures.ipynb #20-047
+# %% ../nbs/20_architectures.ipynb #20-051
 def _build(net, config):
     "Make the layers of a `LocalEnergyNet`."
     small, ndim, flags = np.ones((1, *[2] * config["ndim"])), config["ndim"], config["linear"]
@@ -427,7 +445,7 @@ def _standardise(net, x):
 
 LocalEnergyNet.standardise = _standardise
 
-# %% ../nbs/20_architectures.ipynb #20-054
+# %% ../nbs/20_architectures.ipynb #20-058
 def pair_network(
     ndim: int = 2,  # dimension of the lattice
     shells: int = 1,  # number of shells whose pairs are summed
@@ -437,7 +455,7 @@ def pair_network(
     options = dict(plaquettes=False, squares=False, linear=True, flip_symmetric=flip_symmetric)
     return LocalEnergyNet(ndim, hidden=(), shells=shells, **options)
 
-# %% ../nbs/20_architectures.ipynb #20-058
+# %% ../nbs/20_architectures.ipynb #20-062
 def pattern_features(
     net: LocalEnergyNet,  # a 2D network that sees no further than the eight sites around each site
 ) -> torch.Tensor:  # features (512, p) of a site, for each 3x3 pattern centred on it

@@ -71,14 +71,17 @@ class Samples:
         "The rows of `index` in the random order of one epoch, drawn by a NumPy generator."
         return generator.permutation(index)
 
+    def in_order(self, index):
+        "The rows of `index` in the order in which they are read fastest."
+        return index
+
     def take(self, index):
         "The same with the rows in `index` only."
         return Samples(self.x[index], self.y[index], self.chain[index], self.run[index])
 
     def fingerprint(self):
         "A short hash of all that a training would see."
-        parts = [np.ascontiguousarray(a).tobytes() for a in (self.x, self.y, self.chain)]
-        return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+        return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in (self.x, self.y, self.chain))).hexdigest()[:16]
 
 # %% ../nbs/205_datasets.ipynb #205-012
 def _check_run(k, ensemble):
@@ -142,7 +145,8 @@ class Stream:
         _ = [_check_same_shape(k, head.attrs["shape"], heads[0].attrs["shape"]) for k, head in enumerate(heads)]
         self.sizes = [(head.sizes["chain"], manifest["draws"]) for head, manifest in zip(heads, manifests)]
         self.outputs = _columns(heads[0], target).shape[-1]
-        self.shape, self.digest = tuple(heads[0].attrs["shape"]), hashlib.sha256(repr(manifests).encode()).hexdigest()[:16]
+        first = [_columns(head, target).tobytes() for head in heads]  # two functions may have one name, but not one answer
+        self.shape, self.digest = tuple(heads[0].attrs["shape"]), hashlib.sha256(repr([manifests, first]).encode()).hexdigest()[:16]
         self.run = np.concatenate([np.full(c * d, k) for k, (c, d) in enumerate(self.sizes)])
         firsts = np.cumsum([0] + [c for c, _ in self.sizes])
         self.chain = np.concatenate([np.repeat(f + np.arange(c), d) for f, (c, d) in zip(firsts, self.sizes)])
@@ -152,7 +156,7 @@ class Stream:
         return len(self.chain)
 
     def fingerprint(self):
-        "A short hash of the stored files and of the target's name."
+        "A short hash of the stored files and of the target: its name, and what it makes of the first draws."
         name = getattr(self.target, "__qualname__", repr(self.target))
         return hashlib.sha256(f"{self.digest} {name}".encode()).hexdigest()[:16]
 
@@ -197,12 +201,18 @@ def _stream_shuffled(self, index, generator):
     return index[key]
 
 
+def _stream_in_order(self, index):
+    "The rows of `index` block by block, so that going through them reads every block once."
+    index = np.asarray(index, dtype=np.int64)
+    return index[np.lexsort([index, self.draw[index] // self.block, self.run[index]])]
+
+
 def _stream_take(self, index):
     "The rows in `index` in memory, as `Samples`."
     return Samples(*_stream_rows(self, index), self.chain[index], self.run[index])
 
 
-Stream.rows, Stream.shuffled, Stream.take = _stream_rows, _stream_shuffled, _stream_take
+Stream.rows, Stream.shuffled, Stream.in_order, Stream.take = _stream_rows, _stream_shuffled, _stream_in_order, _stream_take
 
 # %% ../nbs/205_datasets.ipynb #205-019
 def stream(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .architectures import SiteSum, pattern_features, shell_offsets, window_images, window_offsets
+from .architectures import SiteSum, kernel_images, pattern_features, shell_offsets, window_offsets
 from .models import _check_changes, _OnLattice, check_field, check_shape, check_spins, field_observables, spin_observables
 from .sampling import _compiled, one_thread, site_at
 
@@ -67,7 +67,7 @@ def _sight(shape, config):
     at = lambda o: column[tuple(int(a) for a in o)]
     squares = [[at(o) for o in corner] for corner in (_corners(ndim) if config["plaquettes"] else [])]
     window = window_offsets(ndim, config["window"]) if config["window"] else np.zeros((0, ndim), dtype=int)
-    images = window_images(ndim, config["window"]) if config["window"] else np.zeros((0, 0), dtype=int)
+    images = kernel_images(ndim, 2 * config["window"] + 1) if config["window"] else np.zeros((0, 0), dtype=int)
     places = np.array([at(o) for o in window], dtype=np.int64)
     near = np.stack([site_at(shape, o) for o in offsets], 1)
     back = np.unique(np.mod(-np.array(offsets), shape), axis=0)  # on a short lattice two displacements may be the same

@@ -139,7 +139,8 @@ def _read_state(path):
     try:
         tensors = _read_tensors(data)
         head = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-        assert head["digest"] == _digest(head["uqphys"], tensors), "its digest does not fit"
+        if head["digest"] != _digest(head["uqphys"], tensors):
+            raise ValueError("its digest does not fit")
         return _from_plain(json.loads(head["uqphys"]), tensors)
     except Exception as error:
         why = f"cannot be read, truncated or damaged ({type(error).__name__})"
@@ -417,11 +418,8 @@ class _Run:
 
     def state(self, recipe):
         "A dictionary of plain data for `save_state`."
-        generator = json.dumps(self.generator.bit_generator.state)
-        schedule = {k: v for k, v in self.schedule.state_dict().items() if k not in ("mode_worse", "_schedulers")}
-        inner = [part.state_dict() for part in getattr(self.schedule, "_schedulers", [])]
-        return dict(kind="training", recipe=recipe, network=self.network.state_dict(), best=self.best, generator=generator,
-                    optimiser=self.optimiser.state_dict(), schedule=schedule, inner=inner, history=vars(self.history))
+        return dict(kind="training", recipe=recipe, network=self.network.state_dict(), best=self.best, history=vars(self.history),
+                    generator=self.generator.bit_generator.state, optimiser=self.optimiser.state_dict(), schedule=self.schedule.state_dict())
 
 # %% ../nbs/21_training.ipynb #21-042
 def _resume(run, path, recipe):
@@ -434,8 +432,8 @@ def _resume(run, path, recipe):
     try:
         run.network.load_state_dict(state["network"])
         run.optimiser.load_state_dict(state["optimiser"])
-        run.schedule.load_state_dict(state["schedule"] | ({"_schedulers": state["inner"]} if state["inner"] else {}))
-        run.generator.bit_generator.state = json.loads(state["generator"])
+        run.schedule.load_state_dict(state["schedule"])
+        run.generator.bit_generator.state = state["generator"]
     except Exception as error:
         raise ValueError(f"checkpoint={str(path)!r}: does not fit this network ({' '.join(str(error).split())[:90]})") from None
     run.history = History(**state["history"])
@@ -478,7 +476,7 @@ def train(
 def _fit(network, x, y, groups, given, progress):
     "Check everything, prepare, train, and put the network's outputs into the units of the data."
     settings, data = _checked_settings(given), _examples(network, x, y, groups, given["loss"])
-    learn, judge = _parts(data, settings["validation"], settings["seed"])
+    learn, judge = map(data.in_order, _parts(data, settings["validation"], settings["seed"]))
     settings["batch_size"] = _batch_size(given["batch_size"], len(learn))
     with one_thread():
         if given["device"] is not None:
