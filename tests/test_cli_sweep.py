@@ -1,4 +1,5 @@
 """`uqphys sweep`: a file becomes a table, twice is once, failures are listed, mistakes are one line."""
+import contextlib
 import json
 import os
 import signal
@@ -107,17 +108,22 @@ def test_the_example_is_read():
 def test_stopped_and_started_again(tmp_path):
     "Ctrl-C in the middle, with two processes; the same words again end with the bits of an undisturbed sweep."
     text = GOOD.replace("draws = 200", "draws = 20000\ncheckpoint_every = 500").replace("[2.0, 2.5]", "[2.0, 2.5, 3.0, 4.0]")
-    command = [str(Path(sys.executable).with_name("uqphys")), "sweep", str(write(tmp_path, text)), "--workers", "2", "--out", str(tmp_path / "out")]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    end = time.monotonic() + 60
-    while not list((tmp_path / "out").glob("*/.uqphys/states/*")) and time.monotonic() < end and child.poll() is None:
-        time.sleep(0.02)
-    os.killpg(child.pid, signal.SIGINT)
-    _, err = child.communicate(timeout=60)
+    for attempt in range(10):  # a busy machine may see the first checkpoint only when all is done: then once more
+        out = tmp_path / f"out{attempt}"
+        command = [str(Path(sys.executable).with_name("uqphys")), "sweep", str(write(tmp_path, text)), "--workers", "2", "--out", str(out)]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        end = time.monotonic() + 60
+        while not list(out.glob("*/.uqphys/states/*")) and time.monotonic() < end and child.poll() is None:
+            time.sleep(0.02)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGINT)
+        _, err = child.communicate(timeout=60)
+        if child.returncode != 0:
+            break
     assert child.returncode in (130, -signal.SIGINT, 1), (child.returncode, err)
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    for path in (tmp_path / "out").glob("*.zarr"):
+    for path in out.glob("*.zarr"):
         model = Ising((8, 8)) if path.name.startswith("Ising") else Phi4((4, 4), 0.2, 0.5)
         beta = load(path).attrs["beta"]
         sweep(model, [beta], tmp_path / "alone", draws=20000, burn_in=20, seed=3, checkpoint_every=500, progress=False)
