@@ -76,6 +76,111 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
             train(LocalEnergyNet(hidden=(6,)), *DATA, **options)
 
 
+def cubed(outputs, y):
+    return (outputs - y).abs().sum(-1) ** 3
+
+
+def test_other_losses_lattices_and_orders_are_other_trainings(tmp_path):
+    options = dict(seed=0, epochs=2, progress=False)
+    for k, (first, second) in enumerate([(lambda o, y: (o - y).abs().sum(-1), lambda o, y: (o - y).square().sum(-1)), (cubed, lambda o, y: cubed(o, 2 * y))]):
+        second.__qualname__ = first.__qualname__
+        train(LocalEnergyNet(), *DATA, **options, loss=first, checkpoint=tmp_path / f"loss{k}")
+        with pytest.raises(ValueError, match="another training.*values of the loss"):
+            train(LocalEnergyNet(), *DATA, **options, loss=second, checkpoint=tmp_path / f"loss{k}")
+    train(LocalEnergyNet(), *DATA, **options, checkpoint=tmp_path / "shape")
+    with pytest.raises(ValueError, match="another training.*data"):
+        train(LocalEnergyNet(), DATA.x.reshape(-1, 4, 9), DATA.y, **options, checkpoint=tmp_path / "shape")
+    save(sample(LAW, 0.3, draws=40, chains=3, burn_in=20, seed=1, progress=False), tmp_path / "run")
+    train(LocalEnergyNet(), stream(tmp_path / "run", block=10), **options, checkpoint=tmp_path / "order")
+    with pytest.raises(ValueError, match="another training.*data"):
+        train(LocalEnergyNet(), stream(tmp_path / "run", block=20, together=1), **options, checkpoint=tmp_path / "order")
+
+
+def test_a_network_handed_in_again_is_taken_from_the_checkpoint(tmp_path):
+    "Interrupted before the first epoch ends, and resumed with the very same, half-changed network."
+    whole, again, calls = LocalEnergyNet(seed=3), LocalEnergyNet(seed=3), [0]
+    train(whole, *DATA, seed=0, epochs=5, batch_size=20, progress=False)
+
+    def interrupt(*_):
+        calls[0] += 1
+        if calls[0] == 4:
+            raise KeyboardInterrupt
+
+    handle = again.register_forward_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(again, *DATA, seed=0, epochs=5, batch_size=20, checkpoint=tmp_path / "state", progress=False)
+    handle.remove()
+    assert abs(again(DATA.x).detach().numpy() - DATA.y).mean() < abs(DATA.y).mean()  # interrupted, it still speaks in the units of the data
+    train(again, *DATA, seed=0, epochs=5, batch_size=20, checkpoint=tmp_path / "state", progress=False)
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values()))
+
+
+class Free(torch.nn.Module):
+    "Not one of ours: features and a head."
+
+    def __init__(self, first=1.0, bias=False):
+        super().__init__()
+        self.inner, self.head, self.first, self.extensive = torch.nn.Linear(36, 5).double(), torch.nn.Linear(6, 1, bias=bias).double(), first, False
+
+    def features(self, x):
+        u = torch.tanh(self.inner(torch.as_tensor(x).double().flatten(1)))
+        return torch.cat([torch.full_like(u[:, :1], self.first), u], -1)
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+
+def test_modules_of_ones_own_train_and_resume_or_are_refused(tmp_path):
+    whole, parts = Free(), Free()
+    parts.load_state_dict(whole.state_dict())
+    history = train(whole, *DATA, seed=0, epochs=6, progress=False)
+    train(parts, *DATA, seed=0, epochs=6, checkpoint=tmp_path / "state", progress=False)
+    parts = Free()
+    train(parts, *DATA, seed=0, epochs=6, checkpoint=tmp_path / "state", progress=False)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters()))
+    with torch.no_grad():
+        error = np.sqrt(np.mean((whole(DATA.x).numpy() - DATA.y) ** 2))
+    assert min(history.training) * 0.5 < error < 2 * max(history.validation)
+    for wrong, named in ((Free(first=2.0), "network.features"), (Free(bias=True), "network.head"), (Free().float(), "network.head")):
+        with pytest.raises(ValueError, match=named):
+            train(wrong, *DATA, seed=0, epochs=1, progress=False)
+
+
+def test_losses_must_give_a_finite_value_for_each_example(tmp_path):
+    for loss in (torch.nn.functional.mse_loss, lambda o, y: (o[:, 0] - y) ** 2, lambda o, y: None):
+        with pytest.raises(ValueError, match="loss=.*must give a tensor"):
+            train(LocalEnergyNet(), *DATA, seed=0, epochs=1, loss=loss, progress=False)
+    with pytest.raises(ValueError, match="loss=.*nan"):
+        train(LocalEnergyNet(), *DATA, seed=0, epochs=1, loss=lambda o, y: (o - y).sum(-1) * np.nan, progress=False)
+    save(sample(LAW, 0.3, draws=40, chains=3, burn_in=20, seed=1, progress=False), tmp_path / "run")
+    with pytest.raises(ValueError, match="y=-.*probabilities"):
+        train(MLP((6, 6)), stream(tmp_path / "run", "energy"), seed=0, epochs=1, loss="cross_entropy", progress=False)
+
+
+def test_a_small_share_still_holds_something_out():
+    history = train(MLP((6, 6), hidden=(20,)), DATA.x[:30], DATA.y[:30], seed=0, epochs=3, validation=0.01, progress=False)
+    assert history.validation != history.training
+
+
+def test_inputs_are_standardised_over_all_runs():
+    net, x = MLP((1,), hidden=(4,)), np.repeat([0.0, 50.0], 9000)[:, None]
+    train(net, Samples(x, x, np.repeat(np.arange(10), 1800), np.repeat([0, 1], 9000)), seed=0, epochs=1, progress=False)
+    assert abs(net.offset.item() - 25) < 1 and abs(net.scale.item() - 25) < 1
+
+
+def test_a_class_of_the_same_name_is_not_the_same_class(tmp_path):
+    def make(module):
+        class Mine(LocalEnergyNet):
+            __module__ = module
+        return Mine
+
+    save_network(tmp_path / "net", make("first")())
+    make("second")
+    with pytest.raises(ValueError, match="holds a Mine of first"):
+        load_network(tmp_path / "net")
+    del Network.kinds["Mine"]
+
+
 def test_every_flipped_bit_of_a_file_is_noticed(tmp_path):
     net, path = LocalEnergyNet(hidden=(3,)), tmp_path / "net"
     save_network(path, net)
@@ -156,6 +261,30 @@ def test_two_functions_of_one_name_are_two_targets(tmp_path):
     save(sample(LAW, 0.3, draws=20, chains=3, burn_in=20, seed=0, progress=False), tmp_path / "run.zarr")
     prints = {stream(tmp_path / "run.zarr", target).fingerprint() for target in (lambda run: run["m2"].values, lambda run: run["m4"].values, "m2", "m4")}
     assert len(prints) == 4
+
+
+def test_targets_are_one_row_for_each_draw():
+    run = sample(LAW, 0.3, draws=12, chains=12, burn_in=20, seed=1, progress=False)
+    turned = run.transpose("draw", "chain", ...)
+    for target in ("total_energy", ("m2", "m4"), lambda r: r["m2"], lambda r: r["m2"].transpose("draw", "chain")):
+        assert np.array_equal(samples(turned, target).y, samples(run, target).y) and np.array_equal(samples(turned).x, samples(run).x)
+    assert np.array_equal(samples(run, lambda r: r["m2"] - r["m2"].mean(), every=3).y, samples(run, lambda r: r["m2"] - r["m2"].mean()).y[::3])
+    for wrong in (lambda r: r["config"].values, lambda r: r["m2"].mean("chain"), lambda r: "3", lambda r: 1j, lambda r: np.ones((12, 12, 0)), lambda r: None):
+        with pytest.raises(ValueError, match="target="):
+            samples(run, wrong)
+
+
+def test_chains_may_have_any_whole_numbers():
+    chain = np.repeat([-1, 2, 10**15, 7], 5)
+    parts = split_by_chain(Samples(np.zeros((20, 2)), np.zeros((20, 1)), chain, np.zeros(20, int)), (0.5, 0.5), seed=0)
+    assert sorted(np.concatenate(parts)) == list(range(20)) and not set(chain[parts[0]]) & set(chain[parts[1]])
+    dealt = [frozenset(chain[split_by_chain(Samples(chain, chain, chain, chain * 0), (0.5, 0.5), seed=k)[0]]) for k in range(40)]
+    assert len(set(dealt)) == 6  # every pair of the four
+    for wrong in (3, None, Samples(chain, chain, chain / 2, chain * 0)):
+        with pytest.raises(ValueError, match="data="):
+            split_by_chain(wrong, seed=0)
+    with pytest.raises(ValueError, match="samples with.*chain of shape"):
+        Samples(np.zeros((20, 2)), np.zeros((20, 1)), np.arange(10), np.zeros(20, int))
 
 
 def test_units_of_the_data_live_in_the_network():

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Samples', 'samples', 'Stream', 'stream', 'split_by_chain']
 
-# %% ../nbs/205_datasets.ipynb #205-003
+# %% ../nbs/205_datasets.ipynb #68a6831b
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,23 +17,30 @@ import xarray as xr
 from .ensembles import _read_manifest, load
 from .models import _shown, check_count, check_number, check_seed
 
-# %% ../nbs/205_datasets.ipynb #205-006
+# %% ../nbs/205_datasets.ipynb #0689564e
+def _ordered(values):
+    "Chains first, then draws, if the axes have names."
+    return values.transpose("chain", "draw", ...).values if isinstance(values, xr.DataArray) and {"chain", "draw"} <= set(values.dims) else values
+
+
 def _columns(ensemble, target):
     "The target of every draw: (chain, draw, d), float64."
     if callable(target):
-        values = np.asarray(target(ensemble), dtype=float)
+        values = _ordered(target(ensemble))
     elif target == "beta":
-        values = np.asarray(ensemble.attrs["beta"], dtype=float)
+        values = ensemble.attrs["beta"]
     elif target == "total_energy":
-        values = ensemble["energy"].values * np.prod(ensemble.attrs["shape"])
+        values = _ordered(ensemble["energy"]) * np.prod(ensemble.attrs["shape"])
     else:
-        names = [target] if isinstance(target, str) else list(target)
-        values = np.stack([ensemble[name].transpose("chain", "draw").values for name in names], -1)
-    size = ensemble.sizes["chain"], ensemble.sizes["draw"]
-    values = values[..., None] if values.ndim == 2 else values
-    return np.broadcast_to(values if values.ndim == 3 else values.reshape(1, 1, -1), (*size, values.shape[-1] if values.ndim == 3 else values.size))
+        values = np.stack([_ordered(ensemble[name]) for name in ([target] if isinstance(target, str) else target)], -1)
+    values, size = np.asarray(values), (ensemble.sizes["chain"], ensemble.sizes["draw"])
+    fits = values.ndim == 0 or (values.shape[:2] == size and values.ndim <= 3 and values.size > 0)
+    if values.dtype.kind not in "iufb" or not fits:
+        raise ValueError(f"{values.dtype} of shape {values.shape}, not real numbers: one for all, {size} or {(*size, 'd')}")
+    values = values.astype(float).reshape(1, 1, 1) if values.ndim == 0 else values.astype(float).reshape(*size, -1)
+    return np.broadcast_to(values, (*size, values.shape[2]))
 
-# %% ../nbs/205_datasets.ipynb #205-008
+# %% ../nbs/205_datasets.ipynb #a0cd7372
 def _check_target(target, ensemble):
     "Raise `ValueError` unless the target can be made from an ensemble, finite and one row for each draw."
     names = sorted(str(name) for name in ensemble.data_vars if name != "config")
@@ -46,11 +53,11 @@ def _check_target(target, ensemble):
     try:
         values = _columns(ensemble, target)
     except Exception as error:
-        raise ValueError(f"target={_shown(target)}: {type(error).__name__}, {str(error)[:80]}; {what}") from None
+        raise ValueError(f"target={_shown(target)}: {type(error).__name__}, {' '.join(str(error).split())[:100]}; {what}") from None
     if not np.isfinite(values).all():
         raise ValueError(f"target={_shown(target)}: gives {values[~np.isfinite(values)][0]}; must give finite numbers")
 
-# %% ../nbs/205_datasets.ipynb #205-011
+# %% ../nbs/205_datasets.ipynb #b2860867
 @dataclass(frozen=True)
 class Samples:
     "Examples in memory: inputs, targets, and the chain and run that each came from."
@@ -59,6 +66,9 @@ class Samples:
     y: np.ndarray  # targets (n, d), float64
     chain: np.ndarray  # number of the chain (n,), the same for rows that may be correlated
     run: np.ndarray  # number of the ensemble (n,)
+
+    def __post_init__(self):
+        _check_lengths(self)
 
     def __len__(self):
         return len(self.x)
@@ -79,11 +89,24 @@ class Samples:
         "The same with the rows in `index` only."
         return Samples(self.x[index], self.y[index], self.chain[index], self.run[index])
 
-    def fingerprint(self):
-        "A short hash of all that a training would see."
-        return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in (self.x, self.y, self.chain))).hexdigest()[:16]
+# %% ../nbs/205_datasets.ipynb #5a3b1e77
+def _check_lengths(data):
+    "As many inputs as targets, chains and runs."
+    shapes = {name: np.shape(getattr(data, name)) for name in ("x", "y", "chain", "run")}
+    if len({shape[:1] for shape in shapes.values()}) != 1 or len(shapes["chain"]) != 1 or len(shapes["run"]) != 1:
+        raise ValueError(f"samples with {', '.join(f'{n} of shape {v}' for n, v in shapes.items())}: must be (n, *shape), (n, d), (n,), (n,)")
 
-# %% ../nbs/205_datasets.ipynb #205-012
+
+def _fingerprint(self):
+    "A short hash of all that a training would see."
+    parts = [np.ascontiguousarray(a) for a in (self.x, self.y, self.chain)]
+    shapes = repr([(a.shape, a.dtype.str) for a in parts]).encode()
+    return hashlib.sha256(shapes + b"".join(a.tobytes() for a in parts)).hexdigest()[:16]
+
+
+Samples.fingerprint = _fingerprint
+
+# %% ../nbs/205_datasets.ipynb #4b5c1087
 def _check_run(k, ensemble):
     "Raise `ValueError` unless an ensemble has configurations of chains."
     if not isinstance(ensemble, xr.Dataset) or not {"chain", "draw"} <= set(ensemble.dims):
@@ -94,10 +117,10 @@ def _check_run(k, ensemble):
     if "shape" not in ensemble.attrs or "beta" not in ensemble.attrs:
         raise ValueError(f"ensembles[{k}].attrs={_shown(list(ensemble.attrs))}: must have shape and beta, as sample() writes them")
 
-
+# %% ../nbs/205_datasets.ipynb #a8ec1ee0
 def samples(
     ensembles,  # one ensemble of sample(), or a sequence of them, on lattices of one shape
-    target="total_energy",  # "total_energy", "beta", names of observables, or a function of an ensemble
+    target="total_energy",  # "total_energy", "beta", names of observables, or a function of an ensemble that gives (chain, draw[, d])
     every: int = 1,  # take every so many draws
 ) -> Samples:
     "Examples from ensembles in memory: every configuration with its target and its chain."
@@ -107,11 +130,12 @@ def samples(
         _check_run(k, ensemble)
         _check_target(target, ensemble)
         _check_same_shape(k, ensemble.attrs["shape"], ensembles[0].attrs["shape"])
-        pieces.append(_rows_of(ensemble.isel(draw=slice(None, None, every)), target, first, k))
+        pieces.append([part.reshape(ensemble.sizes["chain"], -1, *part.shape[1:])[:, ::every].reshape(-1, *part.shape[1:])
+                       for part in _rows_of(ensemble, target, first, k)])
         first += ensemble.sizes["chain"]
     return Samples(*(np.concatenate(parts) for parts in zip(*pieces)))
 
-# %% ../nbs/205_datasets.ipynb #205-013
+# %% ../nbs/205_datasets.ipynb #ddcda02f
 def _listed(ensembles):
     "A non-empty list."
     if isinstance(ensembles, (str, bytes, dict)) or not np.iterable(ensembles) or len(list(ensembles)) == 0:
@@ -132,7 +156,7 @@ def _rows_of(ensemble, target, first, run):
     chain = np.repeat(first + np.arange(chains), draws)
     return x.reshape(-1, *x.shape[2:]), y.reshape(chains * draws, -1).copy(), chain, np.full(chains * draws, run)
 
-# %% ../nbs/205_datasets.ipynb #205-016
+# %% ../nbs/205_datasets.ipynb #485ee1d2
 class Stream:
     "Examples in the ensembles stored at paths, with a target, read block by block (a few together); the same methods as `Samples`."
 
@@ -146,6 +170,7 @@ class Stream:
         self.sizes = [(head.sizes["chain"], manifest["draws"]) for head, manifest in zip(heads, manifests)]
         self.outputs = _columns(heads[0], target).shape[-1]
         first = [_columns(head, target).tobytes() for head in heads]  # two functions may have one name, but not one answer
+        self.dtype = heads[0]["config"].dtype
         self.shape, self.digest = tuple(heads[0].attrs["shape"]), hashlib.sha256(repr([manifests, first]).encode()).hexdigest()[:16]
         self.run = np.concatenate([np.full(c * d, k) for k, (c, d) in enumerate(self.sizes)])
         firsts = np.cumsum([0] + [c for c, _ in self.sizes])
@@ -156,11 +181,11 @@ class Stream:
         return len(self.chain)
 
     def fingerprint(self):
-        "A short hash of the stored files and of the target: its name, and what it makes of the first draws."
+        "A short hash of the stored files, of the order of reading, and of the target: its name, and what it makes of the first draws."
         name = getattr(self.target, "__qualname__", repr(self.target))
-        return hashlib.sha256(f"{self.digest} {name}".encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{self.digest} {name} {self.block} {self.together}".encode()).hexdigest()[:16]
 
-# %% ../nbs/205_datasets.ipynb #205-017
+# %% ../nbs/205_datasets.ipynb #ab94f009
 def _block_of(self, run, number):
     "One block of draws of one store, (x, y) by chain and draw; the last few blocks stay in memory."
     if (run, number) not in self.kept:
@@ -174,24 +199,28 @@ def _block_of(self, run, number):
     return self.kept[run, number]
 
 
+def _row_numbers(self, index):
+    "Rows as whole numbers, from all that NumPy accepts as an index of one axis."
+    return np.arange(len(self))[index if isinstance(index, slice) or np.size(index) else slice(0, 0)]
+
+# %% ../nbs/205_datasets.ipynb #3eb9de99
 def _stream_rows(self, index):
     "Inputs and targets of the rows in `index`, a pair of arrays; reads the blocks they lie in."
-    index = np.asarray(index, dtype=np.int64)
+    index = _row_numbers(self, index)
     run, number, within = self.run[index], self.draw[index] // self.block, self.draw[index] % self.block
     first = np.searchsorted(self.run, np.arange(len(self.sizes)))
     chain = self.chain[index] - self.chain[first[run]]
-    x, y = None, np.empty((len(index), self.outputs))
+    x, y = np.empty((len(index), *self.shape), self.dtype), np.empty((len(index), self.outputs))
     for r, b in np.unique(np.stack([run, number]), axis=1).T:
         here = (run == r) & (number == b)
         inputs, targets = _block_of(self, int(r), int(b))
-        x = np.empty((len(index), *inputs.shape[2:]), inputs.dtype) if x is None else x
         x[here], y[here] = inputs[chain[here], within[here]], targets[chain[here], within[here]]
     return x, y
 
-# %% ../nbs/205_datasets.ipynb #205-018
+# %% ../nbs/205_datasets.ipynb #4be577f1
 def _stream_shuffled(self, index, generator):
     "The rows of `index` in the random order of one epoch: few blocks at a time, each block once."
-    index = np.asarray(index, dtype=np.int64)
+    index = _row_numbers(self, index)
     blocks = np.stack([self.run[index], self.draw[index] // self.block])
     kinds, place = np.unique(blocks, axis=1, return_inverse=True)
     order = generator.permutation(kinds.shape[1])
@@ -203,21 +232,22 @@ def _stream_shuffled(self, index, generator):
 
 def _stream_in_order(self, index):
     "The rows of `index` block by block, so that going through them reads every block once."
-    index = np.asarray(index, dtype=np.int64)
+    index = _row_numbers(self, index)
     return index[np.lexsort([index, self.draw[index] // self.block, self.run[index]])]
 
 
 def _stream_take(self, index):
     "The rows in `index` in memory, as `Samples`."
+    index = _row_numbers(self, index)
     return Samples(*_stream_rows(self, index), self.chain[index], self.run[index])
 
 
 Stream.rows, Stream.shuffled, Stream.in_order, Stream.take = _stream_rows, _stream_shuffled, _stream_in_order, _stream_take
 
-# %% ../nbs/205_datasets.ipynb #205-019
+# %% ../nbs/205_datasets.ipynb #bfd27331
 def stream(
     paths,  # folder that save() or sample_to() wrote, or a sequence of them, on lattices of one shape
-    target="total_energy",  # "total_energy", "beta", names of observables, or a function of an ensemble
+    target="total_energy",  # as for samples; a function is handed one block of draws at a time and must treat each draw for itself
     block: int = 256,  # draws (of all chains of a store) that are read at once
     together: int = 4,  # blocks whose rows are shuffled together; twice as many stay in memory
 ) -> Stream:
@@ -231,7 +261,7 @@ def _listed_paths(paths):
         raise ValueError(f"paths={_shown(paths)}: must be the folder of a stored ensemble, or a non-empty list of them")
     return list(paths)
 
-# %% ../nbs/205_datasets.ipynb #205-023
+# %% ../nbs/205_datasets.ipynb #2e4bab82
 def split_by_chain(
     data,  # Samples or Stream, or anything with `chain` (n,) and `run` (n,)
     shares: Sequence[float] = (0.6, 0.2, 0.2),  # of the chains: to learn from, to validate, to test
@@ -240,18 +270,27 @@ def split_by_chain(
 ) -> list[np.ndarray]:  # the rows of each part, sorted
     "Deal the chains out to parts; no chain is in two parts. `ValueError` if there are fewer chains than parts."
     shares, generator = _check_shares(shares), np.random.default_rng([check_seed(seed), 5])
-    chains, run = np.unique(data.chain, return_index=True)
+    number, of_run = _numbers_of(data)
+    chains, run = np.unique(number, return_index=True)
     if len(chains) < len(shares):
         raise ValueError(f"data of {len(chains)} chains: must have at least {len(shares)}, one for each of shares={_shown(shares)}; sample more chains")
-    run = np.asarray(data.run)[run]
+    run = of_run[run]
     enough = min(np.count_nonzero(run == r) for r in np.unique(run)) >= len(shares)
     strata = [chains[run == r] for r in np.unique(run)] if enough else [chains]
-    part = np.zeros(chains.max() + 1, dtype=np.int64)
+    part = np.zeros(len(chains), dtype=np.int64)
     for stratum in strata:
         part[generator.permutation(stratum)] = np.repeat(np.arange(len(shares)), _portions(len(stratum), shares))
-    return [np.flatnonzero(part[data.chain] == k) for k in range(len(shares))]
+    return [np.flatnonzero(part[number] == k) for k in range(len(shares))]
 
-# %% ../nbs/205_datasets.ipynb #205-024
+# %% ../nbs/205_datasets.ipynb #072f0fcc
+def _numbers_of(data):
+    "The chain (counted from 0) and the run of each row."
+    found = [np.asarray(getattr(data, name, None)) for name in ("chain", "run")]
+    if any(a.ndim != 1 or a.dtype.kind not in "iu" or len(a) == 0 for a in found) or len(found[0]) != len(found[1]):
+        raise ValueError(f"data={_shown(data)}: must have whole numbers `chain` (n,) and `run` (n,), as Samples and Stream do")
+    return np.unique(found[0], return_inverse=True)[1], found[1]
+
+
 def _portions(n, shares):
     "Whole numbers near n times each share, none of them 0, that add up to n."
     wanted = n * np.array(shares)
@@ -263,7 +302,7 @@ def _portions(n, shares):
         counts[np.argmax(gap)] += step
     return counts
 
-
+# %% ../nbs/205_datasets.ipynb #8380cd11
 def _check_shares(shares):
     "Positive numbers that add up to one."
     what = "must be positive numbers that add up to 1, such as (0.6, 0.2, 0.2)"

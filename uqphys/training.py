@@ -6,11 +6,13 @@
 __all__ = ['Labelled', 'labelled', 'write_file', 'save_state', 'load_state', 'save_network', 'load_network', 'check_device',
            'check_labelled', 'History', 'train']
 
-# %% ../nbs/21_training.ipynb #21-003
+# %% ../nbs/21_training.ipynb #9ff6bd98
 import contextlib
 import hashlib
 import json
 import os
+import sys
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -26,11 +28,11 @@ from .datasets import Samples, Stream, split_by_chain
 from .models import _shown, check_count, check_number, check_seed
 from .sampling import one_thread, sample
 
-# %% ../nbs/21_training.ipynb #21-006
+# %% ../nbs/21_training.ipynb #aeadbeec
 class Labelled(NamedTuple):
     "Configurations and their exact total energies."
 
-    x: np.ndarray  # spins (n, *shape), int8
+    x: np.ndarray  # configurations (n, *shape): spins int8, fields float64
     y: np.ndarray  # total energies (n, 1), float64
 
 
@@ -48,26 +50,28 @@ def labelled(
     x = np.random.default_rng([seed, 1]).permutation(x)[:n]
     return Labelled(x, np.asarray(model.energy(x), dtype=float)[:, None])
 
-# %% ../nbs/21_training.ipynb #21-009
+# %% ../nbs/21_training.ipynb #d619b745
 def _file_name(path):
     "`path` as a `Path` that can name a file."
-    if not isinstance(path, (str, os.PathLike)) or not Path(path).name:
-        raise ValueError(f"path={path!r}: expected a file name")
+    if not isinstance(path, (str, os.PathLike)) or "\0" in str(path) or not Path(path).name:
+        raise ValueError(f"path={_shown(path)}: expected a file name")
     return Path(path)
 
-# %% ../nbs/21_training.ipynb #21-011
+# %% ../nbs/21_training.ipynb #aa4c34a2
 def write_file(
     path,  # file to write; an existing one is replaced
     content: str | bytes,  # all of it
 ) -> None:
     "Write a file so that `path` holds the old or the new content, never a part of it; `ValueError` naming it if that fails."
     path = _file_name(path)
-    if not isinstance(content, (str, bytes)):
-        raise ValueError(f"content={content!r:.60}: expected text or bytes")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        content = content if isinstance(content, bytes) else content.encode("utf-8")
+    except (AttributeError, UnicodeError):
+        raise ValueError(f"content={_shown(content)}: expected text that can be written as UTF-8, or bytes") from None
+    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         with open(part, "wb") as file:
-            file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
@@ -78,10 +82,10 @@ def write_file(
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
 
-# %% ../nbs/21_training.ipynb #21-014
+# %% ../nbs/21_training.ipynb #06373b05
 def _to_plain(value, tensors):
     "Plain data as JSON can hold it; tensors are put aside and named."
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta:
         tensors[str(len(tensors))] = value.detach().cpu().clone().contiguous()
         return {"tensor": str(len(tensors) - 1)}
     if isinstance(value, dict):
@@ -105,7 +109,7 @@ def _from_plain(value, tensors):
         return {_from_plain(k, tensors): _from_plain(v, tensors) for k, v in content}
     return {"list": list, "tuple": tuple}[kind](_from_plain(v, tensors) for v in content)
 
-# %% ../nbs/21_training.ipynb #21-015
+# %% ../nbs/21_training.ipynb #edbf6b03
 def _digest(text, tensors):
     "What the content of a file must hash to."
     digest = hashlib.blake2b(text.encode(), digest_size=16)
@@ -123,10 +127,13 @@ def save_state(
     if not isinstance(state, dict):
         raise ValueError(f"state of type {type(state).__name__}: expected a dict of plain data")
     tensors = {}
-    text = json.dumps(_to_plain(state, tensors))
+    try:
+        text = json.dumps(_to_plain(state, tensors))
+    except RecursionError:
+        raise ValueError("state holds itself, or is nested too deeply: expected a dict of plain data") from None
     write_file(path, _pack_tensors(tensors, metadata={"uqphys": text, "digest": _digest(text, tensors)}))
 
-# %% ../nbs/21_training.ipynb #21-016
+# %% ../nbs/21_training.ipynb #6c073d5e
 def _read_state(path):
     "The content of a file written by `save_state`; `ValueError` naming it if it is missing or damaged."
     path, what = _file_name(path), "expected one written by uqphys"
@@ -146,7 +153,7 @@ def _read_state(path):
         why = f"cannot be read, truncated or damaged ({type(error).__name__})"
         raise ValueError(f"path={str(path)!r}: {why}; {what}") from None
 
-# %% ../nbs/21_training.ipynb #21-017
+# %% ../nbs/21_training.ipynb #ab06a444
 def load_state(
     path,  # file written by `save_state`
     kind: str,  # what the file must hold, the value of its entry "kind"
@@ -157,7 +164,7 @@ def load_state(
         raise ValueError(f"path={str(path)!r}: holds something else than {kind!r}")
     return state
 
-# %% ../nbs/21_training.ipynb #21-020
+# %% ../nbs/21_training.ipynb #bb7f95d7
 def save_network(
     path,  # file to write; an existing one is replaced
     network: Network,  # any network of this project, or of your own making
@@ -176,12 +183,12 @@ def _class_of(path, name, module):
     if name not in Network.kinds and module.startswith("uqphys.") and module.count(".") == 1:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
-    if name not in Network.kinds:
+    if name not in Network.kinds or Network.kinds[name].__module__ != module:
         raise ValueError(f"path={str(path)!r}: holds a {name} of {module}, which is not known here; expected one of "
                          f"{', '.join(sorted(Network.kinds))}, or import the module first")
     return Network.kinds[name]
 
-# %% ../nbs/21_training.ipynb #21-021
+# %% ../nbs/21_training.ipynb #98fee8a3
 def load_network(
     path,  # file written by `save_network`
     kind: type = Network,  # class that is expected
@@ -190,6 +197,8 @@ def load_network(
     "Build a network again from a file; `ValueError` naming the file if it is damaged, or holds another architecture."
     device = check_device(device)
     state = load_state(path, "network")
+    if not all(isinstance(state.get(key), kind_of) for key, kind_of in dict(name=str, module=str, config=dict, weights=dict).items()):
+        raise ValueError(f"path={str(path)!r}: holds no complete network; expected one written by save_network")
     found = _class_of(path, state["name"], state["module"])
     if not isinstance(kind, type) or not issubclass(found, kind):
         raise ValueError(f"path={str(path)!r}: holds a {state['name']}; expected a {getattr(kind, '__name__', kind)}")
@@ -200,7 +209,7 @@ def load_network(
         raise ValueError(f"path={str(path)!r}: its weights do not fit a {state['name']} ({' '.join(str(error).split())[:90]})") from None
     return network.to(device)
 
-# %% ../nbs/21_training.ipynb #21-022
+# %% ../nbs/21_training.ipynb #50cea8fc
 def check_device(
     device,  # "cpu", "cuda", "cuda:1", a torch.device; None: the CPU
 ) -> torch.device:
@@ -213,20 +222,29 @@ def check_device(
         why = " ".join(str(error).split())[:80]
         raise ValueError(f"device={_shown(device)}: expected a device that is here, such as 'cpu' or 'cuda' ({why})") from None
 
-# %% ../nbs/21_training.ipynb #21-025
+# %% ../nbs/21_training.ipynb #272d606c
+def _plain_array(name, value, what):
+    "An array of real numbers from an array, a tensor or lists."
+    try:
+        value = np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}={_shown(value)}: expected numbers, {what}") from None
+    if value.dtype.kind not in "iufb":
+        raise ValueError(f"{name} of type {value.dtype}, {_shown(value)}: expected real numbers, {what}")
+    return value
+
+
 def _checked_inputs(x):
     "Inputs as an array of finite numbers, (n, *shape)."
-    x = np.asarray(x.detach().cpu() if isinstance(x, torch.Tensor) else x)
+    x = _plain_array("x", x, "configurations (n, *shape)")
     if x.ndim == 0:
         raise ValueError(f"x={x.item()!r:.60}: expected configurations (n, *shape)")
-    if x.dtype.kind not in "iufb":
-        raise ValueError(f"x of type {x.dtype}: expected numbers, of shape (n, *shape)")
     if not np.isfinite(x).all():
         row = np.argwhere(~np.isfinite(x.reshape(len(x), -1)).all(1))[0][0]
         raise ValueError(f"x in row {row} contains {x[row][~np.isfinite(x[row])][0]}: expected finite numbers")
     return x
 
-# %% ../nbs/21_training.ipynb #21-026
+# %% ../nbs/21_training.ipynb #0ddf8baf
 def check_labelled(
     x,  # configurations (n, *shape)
     y,  # targets (n, d)
@@ -234,10 +252,7 @@ def check_labelled(
 ) -> Labelled:
     "The pair as arrays with y of shape (n, d); `ValueError` naming what does not fit."
     x = _checked_inputs(x)
-    try:
-        y = np.asarray(y, dtype=float)
-    except (TypeError, ValueError):
-        raise ValueError(f"y={y!r:.60}: expected numbers, of shape (n, d)") from None
+    y = _plain_array("y", y, "of shape (n, d)").astype(float)
     if y.ndim != 2 or len(y) != len(x):
         raise ValueError(f"y of shape {y.shape}: expected ({len(x)}, d), one row for each of the {len(x)} configurations in x")
     if len(x) < minimum:
@@ -246,22 +261,23 @@ def check_labelled(
         raise ValueError(f"y={y[~np.isfinite(y)][0]} in row {np.argwhere(~np.isfinite(y))[0][0]}: expected finite numbers")
     return Labelled(x, y)
 
-# %% ../nbs/21_training.ipynb #21-028
+# %% ../nbs/21_training.ipynb #2bd69531
 @dataclass
 class History:
     "What happened in a training: errors per epoch, the best epoch, and whether it stopped early."
 
-    training: list = field(default_factory=list)  # error each epoch: root mean square (per site if extensive), or mean loss
+    training: list = field(default_factory=list)  # error each epoch: root mean square (per site if extensive), or mean loss; several
+    # outputs: root mean square of errors in units of each output's spread, times the mean of these spreads
     validation: list = field(default_factory=list)  # the same on the held-out part
     best_epoch: int = -1  # epoch whose weights were kept
     stopped_early: bool = False  # whether patience ended before the epochs did
 
-# %% ../nbs/21_training.ipynb #21-030
+# %% ../nbs/21_training.ipynb #fd28d46a
 def _cross_entropy(outputs, target):
     "Minus the log probability of targets in [0, 1] when the outputs are logits, summed over the outputs: (n,)."
     return torch.nn.functional.binary_cross_entropy_with_logits(outputs, target, reduction="none").sum(-1)
 
-
+# %% ../nbs/21_training.ipynb #8fa9e3b2
 class _Task:
     "Everything an epoch needs: data, the rows to learn from and to judge by, the loss, and the units of the targets."
 
@@ -284,9 +300,27 @@ class _Task:
         x, y = self.batch(index)
         if self.squared:
             return ((self.network(x) / self.sites - y) ** 2).mean(-1)
-        return (_cross_entropy if self.loss == "cross_entropy" else self.loss)(self.network(x), y)
+        if self.loss == "cross_entropy":
+            return _cross_entropy(self.network(x), _probabilities(y))
+        return _own_loss(self, self.network(x), y)
 
-# %% ../nbs/21_training.ipynb #21-032
+# %% ../nbs/21_training.ipynb #0c4d7a91
+def _own_loss(task, outputs, y):
+    "The values of a loss that is a function, one for each row."
+    values = task.loss(outputs, y)
+    if not isinstance(values, torch.Tensor) or values.shape != (len(y),):
+        found = f"a tensor of shape {tuple(values.shape)}" if isinstance(values, torch.Tensor) else _shown(values)
+        raise ValueError(f"loss={_shown(task.loss)}: gives {found} for {len(y)} examples; must give a tensor (n,), a value for each of them")
+    return values
+
+# %% ../nbs/21_training.ipynb #3dd97f29
+def _probabilities(y):
+    "Targets that are probabilities."
+    if not ((y >= 0) & (y <= 1)).all():
+        raise ValueError(f"y={y[(y < 0) | (y > 1)][0].item()}: expected probabilities between 0 and 1 for loss='cross_entropy'")
+    return y
+
+# %% ../nbs/21_training.ipynb #804eecec
 _CHUNK = 4096  # rows that are treated at once where no gradient is needed
 
 
@@ -305,12 +339,15 @@ def _seen_once(network, data, limit=2**30):
     "What the sites of all configurations see, where the network can tell and memory (in bytes) allows; else None."
     if not hasattr(network, "environments") or isinstance(data, Stream):
         return None
+    n = len(data.x)
     if network.config["values"] == "real":
-        size = network.environments(data.x[:1]).values[0].numel() * 8 * len(data.x)
-        return network.environments(data.x) if size < limit else None
-    return network.environments(data.x)
+        size = network.environments(data.x[:1]).values[0].numel() * 8 * n
+    else:  # a count for each configuration and each kind of surroundings; how many kinds there will be, two samples tell
+        few, more = (max(len(network.environments(data.x[:k]).values), 1) for k in (64, 128))
+        size = 8 * n * more * max(1.0, n / 128) ** np.log2(max(more / few, 1.0))
+    return network.environments(data.x) if size < limit else None
 
-# %% ../nbs/21_training.ipynb #21-034
+# %% ../nbs/21_training.ipynb #d6649d64
 def _solve_head(task, ridge=1e-8):
     "Put the linear head at its least-squares solution for the present features; the sums run over chunks of rows."
     gram, moment, n = 0.0, 0.0, len(task.learn)
@@ -331,7 +368,7 @@ def _rescale(network, offset, scale):
         network.head.weight *= torch.as_tensor(scale).to(network.head.weight)[:, None]
         network.head.weight[:, 0] += torch.as_tensor(offset).to(network.head.weight)
 
-# %% ../nbs/21_training.ipynb #21-036
+# %% ../nbs/21_training.ipynb #d88e1054
 def _trained_weights(network, loss):
     "The weights that gradients reach: all but the head for the squared error; a stand-in where there are none."
     head = {id(p) for p in network.head.parameters()} if loss == "squared" else set()
@@ -356,7 +393,7 @@ def _schedule(optimiser, kind, epochs):
         return rates.SequentialLR(optimiser, parts, [rise])
     return rates.CosineAnnealingLR(optimiser, epochs) if kind == "cosine" else rates.ConstantLR(optimiser, 1.0)
 
-# %% ../nbs/21_training.ipynb #21-038
+# %% ../nbs/21_training.ipynb #c0266840
 def _steps(run, task, batch_size, generator):
     "One pass over the rows to learn from: a step for each batch, or one of L-BFGS on all of them."
     order = task.data.shuffled(task.learn, generator)
@@ -380,7 +417,7 @@ def _closure(run, task):
         total = total + part.detach()
     return total
 
-# %% ../nbs/21_training.ipynb #21-039
+# %% ../nbs/21_training.ipynb #c0d333cd
 def _mean_loss(task, index):
     "Mean loss over some rows, without gradients."
     with torch.no_grad():
@@ -394,11 +431,13 @@ def _epoch(run, task, batch_size):
         _solve_head(task)
     learn = _mean_loss(task, task.learn)
     judge = _mean_loss(task, task.judge) if len(task.judge) else learn
-    if not np.isfinite(learn):
-        raise ValueError("learning_rate: the training diverged (the error is not finite); a smaller one is needed")
+    if not np.isfinite(learn + judge):
+        cause = "learning_rate" if task.squared or task.loss == "cross_entropy" else f"loss={_shown(task.loss)} or learning_rate"
+        raise ValueError(f"{cause}: the error is {learn:.3g} on the rows to learn from and {judge:.3g} on the others; a smaller learning rate, or a loss "
+                         "that is finite everywhere, is needed")
     return (learn**0.5, judge**0.5) if task.squared else (learn, judge)
 
-# %% ../nbs/21_training.ipynb #21-041
+# %% ../nbs/21_training.ipynb #45b785e2
 class _Run:
     "The state of a training: everything that a checkpoint holds, so that a resumed run gives the same bits."
 
@@ -421,14 +460,14 @@ class _Run:
         return dict(kind="training", recipe=recipe, network=self.network.state_dict(), best=self.best, history=vars(self.history),
                     generator=self.generator.bit_generator.state, optimiser=self.optimiser.state_dict(), schedule=self.schedule.state_dict())
 
-# %% ../nbs/21_training.ipynb #21-042
+# %% ../nbs/21_training.ipynb #4ec7955e
 def _resume(run, path, recipe):
     "Continue from a checkpoint, if there is one and it belongs to this very training."
     if path is None or not Path(path).exists():
         return run
     state = load_state(path, "training")
-    if state["recipe"] != recipe:
-        raise ValueError(f"checkpoint={str(path)!r}: belongs to another training; expected {_first_difference(recipe, state['recipe'])}")
+    if state.get("recipe") != recipe:
+        raise ValueError(f"checkpoint={str(path)!r}: belongs to another training; expected {_first_difference(recipe, state.get('recipe') or {})}")
     try:
         run.network.load_state_dict(state["network"])
         run.optimiser.load_state_dict(state["optimiser"])
@@ -437,7 +476,7 @@ def _resume(run, path, recipe):
     except Exception as error:
         raise ValueError(f"checkpoint={str(path)!r}: does not fit this network ({' '.join(str(error).split())[:90]})") from None
     run.history = History(**state["history"])
-    run.best = {k: v.to(run.network.device) for k, v in state["best"].items()}
+    run.best = {k: v.to(run.network.head.weight.device) for k, v in state["best"].items()} if state["best"] else None
     return run
 
 
@@ -446,9 +485,9 @@ def _first_difference(wanted, found):
     name = next((k for k in wanted if wanted[k] != found.get(k)), "the same settings")
     return f"{name}={_shown(wanted.get(name))}, found {_shown(found.get(name))}"
 
-# %% ../nbs/21_training.ipynb #21-043
+# %% ../nbs/21_training.ipynb #c67ae52d
 def train(
-    network,  # a Regressor (or a torch module with `features` and such a linear `head`); changed in place
+    network,  # a Regressor, changed in place; or a torch module with `features` (n, p), the first 1, and `head`, a float64 Linear(p, d) without bias
     x,  # inputs (n, *shape); or examples with their targets and chains, `Samples` or `Stream`
     y=None,  # targets (n, d); None where x are examples
     *,
@@ -464,7 +503,7 @@ def train(
     schedule: str | None = None,  # "constant", "cosine", "warmup", "plateau"; None: cosine for AdamW, constant for L-BFGS
     weight_decay: float = 0.0,  # of AdamW
     device=None,  # where to train: "cpu", "cuda"; None: where the network is
-    checkpoint=None,  # file to write the state to, and to continue from
+    checkpoint=None,  # file to write the state to, and to continue from: then the weights that `network` brings do not matter
     checkpoint_every: int = 20,  # epochs between two checkpoints
     progress: bool = True,  # whether to show a progress bar
 ) -> History:
@@ -472,7 +511,7 @@ def train(
     given = {k: v for k, v in locals().items() if k not in ("network", "x", "y", "groups", "progress")}
     return _fit(network, x, y, groups, given, progress)
 
-# %% ../nbs/21_training.ipynb #21-044
+# %% ../nbs/21_training.ipynb #5d23d19a
 def _fit(network, x, y, groups, given, progress):
     "Check everything, prepare, train, and put the network's outputs into the units of the data."
     settings, data = _checked_settings(given), _examples(network, x, y, groups, given["loss"])
@@ -483,18 +522,21 @@ def _fit(network, x, y, groups, given, progress):
             network.to(settings["device"])
         _standardise(network, data, learn)
         task = _Task(network, data, learn, judge, given["loss"])
-        run = _train(task, settings, given["checkpoint"], progress)
-        network.load_state_dict(run.best)
-        if task.squared:
-            _rescale(network, task.offset, task.scale)
+        _ = _check_first_feature(task) if task.squared else None
+        try:
+            run = _train(task, settings, given["checkpoint"], progress)
+            network.load_state_dict(run.best)
+        finally:
+            if task.squared and sys.exc_info()[0] in (None, KeyboardInterrupt):  # also an interrupted network speaks in the units of the data
+                _rescale(network, task.offset, task.scale)
     return _in_units(run.history, float(np.mean(task.scale)) if task.squared else 1.0)
 
-# %% ../nbs/21_training.ipynb #21-045
+# %% ../nbs/21_training.ipynb #3eed35fa
 def _checked_settings(given):
     "The settings of a training, each refused by name if it is out of range; the checkpoint's folder must be there before the work begins."
     counts = {name: check_count(name, given[name]) for name in ("epochs", "patience", "checkpoint_every")}
     optimiser = check_choice("optimiser", given["optimiser"], ("adamw", "lbfgs"))
-    schedule = given["schedule"] or ("cosine" if optimiser == "adamw" else "constant")
+    schedule = ("cosine" if optimiser == "adamw" else "constant") if given["schedule"] is None else given["schedule"]
     rate = (3e-3 if optimiser == "adamw" else 1.0) if given["learning_rate"] is None else given["learning_rate"]
     numbers = dict(learning_rate=_positive("learning_rate", rate), weight_decay=_share("weight_decay", given["weight_decay"], np.inf),
                    validation=_share("validation", given["validation"], 1))
@@ -507,7 +549,7 @@ def _checked_settings(given):
                  loss=given["loss"] if isinstance(given["loss"], str) else getattr(given["loss"], "__qualname__", "function"))
     return dict(**counts, **numbers, **kinds, seed=check_seed(given["seed"]), device=str(check_device(given["device"])))
 
-# %% ../nbs/21_training.ipynb #21-046
+# %% ../nbs/21_training.ipynb #c1fbedd7
 def _positive(name, value):
     what = "expected a positive number"
     if check_number(name, value, what) <= 0:
@@ -530,12 +572,14 @@ def _batch_size(value, n):
         raise ValueError(f"batch_size={value}: larger than the set, {n} examples to learn from; expected at most {n}, or None")
     return int(value)
 
-# %% ../nbs/21_training.ipynb #21-047
+# %% ../nbs/21_training.ipynb #f7e31411
 def _examples(network, x, y, groups, loss):
     "The data as `Samples` or `Stream`, if it is such as the network can learn from."
     weight = getattr(getattr(network, "head", None), "weight", None)
     if weight is None or not callable(getattr(network, "features", None)):
         raise ValueError(f"network of type {type(network).__name__}: expected a torch module with `features` and a linear `head`")
+    if getattr(network.head, "bias", None) is not None or weight.dtype != torch.float64:
+        raise ValueError(f"network.head={_shown(network.head)}: must be linear, without bias (the first feature is 1), in float64")
     if isinstance(x, (Samples, Stream)):
         if y is not None or groups is not None:
             raise ValueError(f"y={_shown(y)}, groups={_shown(groups)}: must be None where x are examples, which have both")
@@ -546,28 +590,28 @@ def _examples(network, x, y, groups, loss):
     d = data.outputs if isinstance(data, Stream) else data.y.shape[1]
     if d != len(weight) and not callable(loss):
         raise ValueError(f"y of shape ({len(data)}, {d}): expected ({len(data)}, {len(weight)}), one column for each output of the network")
-    if loss == "cross_entropy" and isinstance(data, Samples) and not ((data.y >= 0) & (data.y <= 1)).all():
-        raise ValueError(f"y={data.y[(data.y < 0) | (data.y > 1)][0]}: expected probabilities between 0 and 1 for loss='cross_entropy'")
+    if loss == "cross_entropy" and isinstance(data, Samples):
+        _probabilities(data.y)
     return data
 
-# %% ../nbs/21_training.ipynb #21-048
+# %% ../nbs/21_training.ipynb #4e0f959b
 def _checked_groups(groups, n):
     "The chain of each row, as whole numbers."
     if groups is None:
         return np.arange(n)
     groups = np.asarray(groups)
-    if groups.shape != (n,):
-        raise ValueError(f"groups of shape {groups.shape}: expected ({n},), the chain of each row")
+    if groups.shape != (n,) or groups.dtype.kind not in "iubU":
+        raise ValueError(f"groups of shape {groups.shape}, {groups.dtype}: expected ({n},), the chain of each row as a number or a name")
     return np.unique(groups, return_inverse=True)[1]
 
-# %% ../nbs/21_training.ipynb #21-049
+# %% ../nbs/21_training.ipynb #541bcd20
 def _parts(data, validation, seed):
     "The rows to learn from and to judge by: whole chains; rows where every row is its own chain."
     n, chains = len(data), np.unique(data.chain)
     if validation == 0:
         return np.arange(n), np.arange(0)
     if len(chains) == n:
-        order, held = np.random.default_rng([seed, 0]).permutation(n), int(round(validation * n))
+        order, held = np.random.default_rng([seed, 0]).permutation(n), max(1, int(round(validation * n)))
         if held == n:
             raise ValueError(f"validation={validation}: leaves none of {n} examples to learn from; expected a smaller share")
         return order[held:], order[:held]
@@ -576,20 +620,45 @@ def _parts(data, validation, seed):
                          "must be 0, or sample more chains")
     return tuple(split_by_chain(data, (1 - validation, validation), seed=seed))
 
-
+# %% ../nbs/21_training.ipynb #fbd7fd82
 def _standardise(network, data, learn):
     "Let a network with real inputs store their mean and spread; spins are of order one already."
-    x = data.rows(np.sort(learn[: 2 * _CHUNK]))[0]
-    if callable(getattr(network, "standardise", None)) and x.dtype.kind == "f":
-        network.standardise(x)
+    if callable(getattr(network, "standardise", None)):
+        x = data.rows(np.sort(learn)[np.linspace(0, len(learn) - 1, min(len(learn), 2 * _CHUNK)).astype(int)])[0]
+        _ = network.standardise(x) if x.dtype.kind == "f" else None
 
-# %% ../nbs/21_training.ipynb #21-050
+
+def _check_first_feature(task):
+    "The first feature must be 1, or the number of sites: then the head can shift its outputs."
+    with torch.no_grad():
+        first = task.network.features(task.batch(task.learn[:8])[0])[:, 0]
+    if not torch.equal(first, torch.full_like(first, task.sites)):
+        raise ValueError(f"network.features: the first is {_shown(first.tolist())}; must be {task.sites} in every row")
+
+
+def _probe(task):
+    "Numbers by which a loss of one's own is known again: its values at given outputs and the first targets."
+    rows = task.learn[: min(4, len(task.learn))]
+    y = task.batch(rows)[1]
+    outputs = torch.linspace(-1, 1, len(rows) * len(task.network.head.weight)).to(task.network.head.weight).reshape(len(rows), -1)
+    return [round(v, 12) for v in _own_loss(task, outputs, y).tolist()]
+
+
+def _recipe(task, settings):
+    "What tells one training from another."
+    network = task.network
+    told = dict(settings, architecture=type(network).__name__, config=repr(getattr(network, "config", None)), data=task.data.fingerprint())
+    return told | ({"values of the loss": _probe(task)} if callable(task.loss) else {})
+
+# %% ../nbs/21_training.ipynb #c3351942
 def _train(task, settings, checkpoint, progress):
     "Run the epochs, with early stopping and checkpoints."
     network = task.network
-    recipe = dict(settings, architecture=type(network).__name__, config=repr(getattr(network, "config", None)), data=task.data.fingerprint())
+    recipe = _recipe(task, settings)
     run = _resume(_Run(network, settings), checkpoint, recipe)
     done = len(run.history.training)
+    if not done and checkpoint is not None:
+        save_state(checkpoint, run.state(recipe))
     if not done and task.squared:
         _solve_head(task)
     bar = tqdm(range(done, settings["epochs"]), desc="training", disable=not progress, leave=False)
@@ -607,7 +676,7 @@ def _train(task, settings, checkpoint, progress):
             save_state(checkpoint, run.state(recipe))
     return run
 
-# %% ../nbs/21_training.ipynb #21-051
+# %% ../nbs/21_training.ipynb #0757a120
 def _in_units(history, scale):
     "The history in the units of the targets instead of scaled ones."
     return History([e * scale for e in history.training], [e * scale for e in history.validation],
