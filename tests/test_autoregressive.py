@@ -223,3 +223,14 @@ def test_bad_call_is_refused(row):
 
 def test_every_public_callable_stands_in_the_table():
     assert_complete((autoregressive,), TABLE, {})
+
+
+def test_arrays_of_any_layout_are_read_alike():
+    net, x = AutoregressiveNet((3, 4), hidden=(3,), seed=1), random_spins((3, 4), 6, seed=0)
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    with torch.no_grad():
+        expected = net.log_prob(x)
+        for same in (x[::-1][::-1], np.asfortranarray(x), x.astype(">i4"), x.astype(">f8"), x.astype(np.longdouble), frozen, torch.as_tensor(x)):
+            assert torch.equal(net.log_prob(same), expected)
+        assert torch.equal(net.log_prob(x[::-1]), expected.flip(0))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AutoregressiveNet']
 
-# %% ../nbs/203_autoregressive.ipynb #203-003
+# %% ../nbs/203_autoregressive.ipynb #5036c271
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,14 +14,14 @@ from .architectures import Network, check_widths, torch_generators
 from .models import check_column, check_count, check_flag, check_number, check_seed, check_shape, check_spins
 from .sampling import one_thread
 
-# %% ../nbs/203_autoregressive.ipynb #203-006
+# %% ../nbs/203_autoregressive.ipynb #9b390157
 def _mask(sites, rows, columns, strict):
     "Ones where a unit of site i (`rows` units each) may look at one of site j (`columns` each): j < i, or j <= i."
     i, j = np.arange(sites).repeat(rows), np.arange(sites).repeat(columns)
     allowed = j[None, :] < i[:, None] if strict else j[None, :] <= i[:, None]
     return torch.as_tensor(allowed, dtype=torch.float64)
 
-# %% ../nbs/203_autoregressive.ipynb #203-009
+# %% ../nbs/203_autoregressive.ipynb #a4044011
 class AutoregressiveNet(Network):
     """A law q(s) = Π q(s_i | s_<i) of spins on a lattice, in raster order, from masked layers; everything in float64.
 
@@ -46,7 +46,7 @@ class AutoregressiveNet(Network):
 
 _FLOOR = "the lowest conditional probability must be a number > 0 and < 0.5"
 
-# %% ../nbs/203_autoregressive.ipynb #203-011
+# %% ../nbs/203_autoregressive.ipynb #c7133157
 def _add_layers(network, sites, widths, flip, generator):
     "Weights, masks and biases for the layers between `widths`, units per site; the last one makes the logits."
     network.weights, network.biases = torch.nn.ParameterList(), torch.nn.ParameterList()
@@ -66,7 +66,7 @@ def _masked(network):
     layers = [w * getattr(network, f"mask{k}") for k, w in enumerate(network.weights)]
     return layers, network.skip * network.mask_skip, list(network.biases) or [0.0 * network.skip[0, 0]] * len(layers)
 
-# %% ../nbs/203_autoregressive.ipynb #203-014
+# %% ../nbs/203_autoregressive.ipynb #fd101f43
 def _logits(network, s):
     "The logits z (n, N) of all sites, for spins s (n, N)."
     layers, skip, biases = _masked(network)
@@ -87,9 +87,9 @@ def _flat(network, x):
     check_spins(x, shape)
     if x.ndim != 1 + len(shape):
         raise ValueError(f"x of shape {tuple(x.shape)}: must be (n, {', '.join(map(str, shape))})")
-    return torch.as_tensor(x).to(network.skip).flatten(1)
+    return (x if isinstance(x, torch.Tensor) else torch.from_numpy(np.array(x, dtype=np.float64))).to(network.skip).flatten(1)
 
-# %% ../nbs/203_autoregressive.ipynb #203-015
+# %% ../nbs/203_autoregressive.ipynb #f983d655
 def _log_prob(self, x):
     "ln q(x) of spins x (n, *shape): tensor (n,), float64, through which gradients flow to the weights."
     s = _flat(self, x)
@@ -104,7 +104,7 @@ def _conditionals(self, x):
 
 AutoregressiveNet.log_prob, AutoregressiveNet.conditionals = _log_prob, _conditionals
 
-# %% ../nbs/203_autoregressive.ipynb #203-025
+# %% ../nbs/203_autoregressive.ipynb #cf99c9a4
 def _next_logit(layers, skip, biases, units, i):
     "Fill in the hidden units of site i, given the spins before it, and return its logit (n,); `units` are (N * width, n)."
     for k, w in enumerate(layers):
@@ -130,7 +130,7 @@ def _draw(network, n, generator):
         log_q += _chance(network, z * units[0][i]).log()
     return units[0].T, log_q
 
-# %% ../nbs/203_autoregressive.ipynb #203-026
+# %% ../nbs/203_autoregressive.ipynb #76a8e873
 @torch.no_grad()
 def _sample(self, n, seed):
     "n independent configurations (n, *shape), int8, and their ln q (n,), float64: NumPy arrays; same seed, same bits."
@@ -142,7 +142,7 @@ def _sample(self, n, seed):
 
 AutoregressiveNet.sample = _sample
 
-# %% ../nbs/203_autoregressive.ipynb #203-029
+# %% ../nbs/203_autoregressive.ipynb #ca232561
 def _reverse_loss(self, energy, n, generator):
     """A loss whose gradient is that of KL(q || e^-energy / Z), and the values ln q + energy (n,), detached, of n fresh samples.
 
