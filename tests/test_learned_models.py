@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from uqphys.architectures import LocalEnergyNet, _descriptors
+from uqphys.analysis import gamma_error
+from uqphys.architectures import MLP, LocalEnergyNet, Network, SiteValues, _descriptors, environment, shell_offsets
 from uqphys.learned_models import LearnedModel
 from uqphys.models import Ising, random_fields, random_spins
+from uqphys.sampling import one_thread, sample
 
 OPTIONS = [dict(zip(("shells", "window", "flip_symmetric", "linear", "values", "plaquettes", "squares"), choice))
            for choice in itertools.product((1, 3), (0, 1), (True, False), (True, False), ("spins", "real"), (True, False), (True,))]
@@ -73,13 +75,13 @@ def test_at_64_a_move_is_exact_and_fifty_times_faster():
     assert np.abs(law.energy_changes(x, sites[:20], new[:, :20])[0] - slow).max() < 1e-12
 
     def seconds(work):
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     one = min(seconds(lambda: law.energy_changes(x, sites, new)) for _ in range(5)) / len(sites)
-    with torch.no_grad():
-        whole = min(seconds(lambda: net(x)) for _ in range(5))  # a full difference needs two of these
+    with torch.no_grad(), one_thread():  # a full difference needs two of these; counting environments would be slower
+        whole = min(seconds(lambda: net(SiteValues(_descriptors(x, net.config)))) for _ in range(10))
     assert 2 * whole > 50 * one
 
 
@@ -99,3 +101,128 @@ def test_least_squares_finds_the_couplings_of_a_3d_model():
     head = np.linalg.lstsq(phi, law.energy(x), rcond=None)[0]
     y = random_spins((5, 5, 5), 3, seed=2)
     np.testing.assert_allclose(net.features(y).numpy() @ head, Ising((5, 5, 5), J=0.8, J2=0.15, K=-0.1).energy(y), atol=1e-9)
+
+
+# ---- a law does not change under a running chain
+
+def test_a_model_keeps_a_copy_of_its_network():
+    net, x, site = LocalEnergyNet(seed=1), random_spins((6, 6), 1, seed=0), np.array([[0, 0]])
+    law, again = LearnedModel((6, 6), net), LearnedModel((6, 6), LocalEnergyNet(seed=1))
+    energy, change, name = law.energy(x), law.energy_changes(x, site, -x[:, [0], [0]]), repr(law)
+    net.head.weight.data *= 3
+    y = x.copy()
+    y[0, 0, 0] *= -1
+    assert np.array_equal(law.energy(x), energy) and repr(law) == name
+    np.testing.assert_allclose(law.energy(y) - law.energy(x), change[0], atol=1e-12)
+    assert law == again and hash(law) == hash(again) and law != LearnedModel((6, 6), net) and law != LearnedModel((6, 5), again.network)
+    assert law != 3 and np.array_equal(law.energy(torch.from_numpy(x)).numpy(), energy)  # .numpy(): no gradient of the weights
+    assert not any(v.requires_grad for v in law.observables(torch.from_numpy(x)).values()) and next(net.parameters()).requires_grad
+
+
+def test_two_architectures_with_the_same_weights_have_two_names():
+    a = LocalEnergyNet(shells=1, squares=False)
+    b = LocalEnergyNet(shells=2, plaquettes=False, squares=False)
+    b.load_state_dict(a.state_dict())
+    one, two = LearnedModel((6, 6), a), LearnedModel((6, 6), b)
+    assert one != two and repr(one) != repr(two)
+
+
+def test_no_configurations_and_any_layout():
+    law, x, site = LearnedModel((4, 4), LocalEnergyNet(values="real", seed=2)), random_fields((4, 4), 3, seed=0), np.array([[0, 1]])
+    for empty in (x[:0], torch.from_numpy(x[:0])):
+        assert tuple(law.force(empty).shape) == (0, 4, 4) and tuple(law.energy(empty).shape) == (0,)
+    assert law.energy_changes(x[:0], site, np.zeros((0, 1))).shape == (0, 1) and law.energy_changes(x, site[:0], np.zeros((3, 0))).shape == (3, 0)
+    still = x.copy()
+    still.flags.writeable = False
+    for same in (x[:, ::-1][:, ::-1], x.astype(">f8"), np.asfortranarray(x), still):
+        assert np.array_equal(law.energy(same), law.energy(x)) and np.array_equal(law.force(same), law.force(x))
+        assert np.array_equal(law.energy_changes(same, site, np.ones((3, 1))), law.energy_changes(x, site, np.ones((3, 1))))
+    turned = x[:, ::-1]
+    assert np.array_equal(law.force(turned), law.force(turned.copy()))
+
+
+@pytest.mark.parametrize("options", (dict(shells=3), dict(shells=1, window=2)), ids=str)
+def test_a_chain_on_the_loops_samples_the_exact_law(options):
+    small = LearnedModel((3, 3), LocalEnergyNet(hidden=(4,), seed=0, **options))  # 512 configurations
+    every = np.where(np.arange(2**9)[:, None] >> np.arange(9) & 1, 1, -1).astype(np.int8).reshape(-1, 3, 3)
+    energy = small.energy(every)
+    beta = 2 / energy.std()  # strong: a change of energies by a tenth shows
+    weights = np.exp(-beta * (energy - energy.min()))
+    run = sample(small, beta, draws=2000, chains=2, burn_in=100, seed=1, progress=False)
+    assert run.attrs["method"] == "batched" and not hasattr(small, "pattern_energies")
+    for name in ("energy", "m2"):
+        seen = small.observables(every)[name]
+        found, exact = gamma_error(run[name]), weights @ seen / weights.sum()
+        assert abs(found.value - exact) < 4 * found.error and abs(seen.mean() - exact) > 8 * found.error
+
+
+# ---- what networks accept
+
+X = random_fields((4, 4), 3, seed=0)
+ODD = [1j * X, np.full((3, 4, 4), "1"), X.astype(object), [[1], [1, 2]], "spins", None, np.ma.masked_less(X, 0), np.full((3, 4, 4), np.nan)]
+TAKE = {"MLP": MLP((4, 4)), "fields": LocalEnergyNet(values="real"), "environment": environment}
+
+
+@pytest.mark.parametrize("take", TAKE.values(), ids=TAKE)
+def test_networks_take_real_numbers_of_any_kind_and_nothing_else(take):
+    for same in (X.tolist(), X.astype(">f8"), X.astype(np.longdouble), X[:, ::-1][:, ::-1], np.asfortranarray(X), torch.from_numpy(X)):
+        assert torch.equal(take(same), take(X))
+    for odd in ODD:
+        with pytest.raises(ValueError, match="x"):
+            take(odd)
+
+
+def test_single_precision_cannot_hold_everything():
+    with pytest.raises(ValueError, match="float32"):
+        MLP((4,), dtype="float32")(np.full((1, 4), 1e39))
+
+
+@pytest.mark.parametrize("scale", (1.0, 1e-21, 1e-150, 1e100))
+def test_standardising_knows_no_units(scale):
+    x = scale * np.random.default_rng(0).normal(1, 0.1, (500, 2))
+    net = MLP((2,))
+    net.standardise(x)
+    seen = (torch.from_numpy(x) - net.offset) / net.scale
+    assert torch.allclose(seen.square().mean(0), torch.ones(2).double()) and torch.isfinite(net(x)).all()
+
+
+def test_no_spread_is_not_divided_by():
+    for net in (LocalEnergyNet(values="real", linear=True, window=1), LocalEnergyNet(values="real", shells=1)):
+        for value in (0.3, 0.1, 0.0):
+            net.standardise(np.full((3, 5, 7), value))
+            assert (net.scale == 1).all() and torch.isfinite(net(random_fields((5, 7), 2, seed=0))).all()
+    for value in (0.3, 0.1, 0.0, 1e-30):
+        for dtype in ("float64", "float32"):
+            net = MLP((2,), dtype=dtype)
+            net.standardise(np.full((77, 2), value))
+            assert (net.scale == 1).all()
+
+
+def test_a_constant_network_and_foreign_environments_are_refused():
+    x = random_spins((4, 4), 2, seed=0)
+    for call in (lambda: MLP((4,), hidden=(), flip_symmetric=True), lambda: LocalEnergyNet(hidden=())(x)):
+        with pytest.raises(ValueError, match="hidden=\\(\\).*constant"):
+            call()
+    for shells in (1, 3):
+        with pytest.raises(ValueError, match="values of shape"):
+            LocalEnergyNet()(LocalEnergyNet(shells=shells).environments(x))
+    for call in (lambda: MLP((4,)).standardise(np.ones((0, 4))), lambda: LocalEnergyNet(values="real").standardise(np.ones((0, 4, 4)))):
+        with pytest.raises(ValueError, match="empty"):
+            call()
+
+
+def test_shells_are_found_without_a_search_and_have_a_limit():
+    for ndim, shells in ((1, 100), (2, 30), (3, 12), (4, 9)):
+        found = shell_offsets(ndim, shells)
+        square = [np.unique((o**2).sum(1)) for o in found]
+        assert len(found) == shells and all(len(s) == 1 for s in square) and (np.diff(np.concatenate(square)) > 0).all()
+        assert ndim != 2 or sum(len(o) for o in found) + 1 == sum(1 for i in range(-20, 21) for j in range(-20, 21) if i * i + j * j <= square[-1][0])
+    for call in (lambda: shell_offsets(2, 101), lambda: LocalEnergyNet(shells=500), lambda: shell_offsets(6, 90)):
+        with pytest.raises(ValueError, match="shells=.*at most"):
+            call()
+
+
+def test_a_name_of_the_library_stays_the_librarys():
+    mine = type("MLP", (Network,), {"__module__": "mine"})
+    assert Network.kinds["MLP"] is MLP is not mine
+    assert type(LocalEnergyNet(ndim=np.int64(2)).config["ndim"]) is int

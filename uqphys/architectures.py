@@ -7,8 +7,9 @@ __all__ = ['ACTIVATIONS', 'DTYPES', 'Network', 'torch_generators', 'Regressor', 
            'MLP', 'shell_offsets', 'environment', 'Environments', 'SiteValues', 'SiteSum', 'point_group',
            'kernel_images', 'window_offsets', 'LocalEnergyNet', 'pair_network', 'pattern_features']
 
-# %% ../nbs/20_architectures.ipynb #20-003
+# %% ../nbs/20_architectures.ipynb #1a9f8725
 import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ import torch
 
 from .models import _shown, check_count, check_field, check_flag, check_seed, check_shape, check_spins, pattern_spins, random_spins
 
-# %% ../nbs/20_architectures.ipynb #20-006
+# %% ../nbs/20_architectures.ipynb #db94aedc
 class Network(torch.nn.Module):
     """A torch module that remembers in `config` the arguments that made it, all of them plain data.
 
@@ -29,7 +30,9 @@ class Network(torch.nn.Module):
 
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)
-        Network.kinds[cls.__name__] = cls
+        known = Network.kinds.get(cls.__name__)
+        if known is None or known.__module__ == cls.__module__ or not known.__module__.startswith("uqphys."):
+            Network.kinds[cls.__name__] = cls  # a name of the library stays the library's
 
     def __init__(self, **config):
         super().__init__()
@@ -37,7 +40,7 @@ class Network(torch.nn.Module):
 
     device = property(lambda self: next(self.parameters()).device, doc="Where the weights are.")
 
-# %% ../nbs/20_architectures.ipynb #20-009
+# %% ../nbs/20_architectures.ipynb #aac8ff39
 def torch_generators(
     seed: int,  # root of all randomness, whole number >= 0
     n: int,  # how many generators
@@ -46,7 +49,7 @@ def torch_generators(
     children = np.random.SeedSequence(check_seed(seed)).spawn(check_count("n", n))
     return [torch.Generator().manual_seed(int(child.generate_state(1)[0])) for child in children]
 
-# %% ../nbs/20_architectures.ipynb #20-011
+# %% ../nbs/20_architectures.ipynb #3ea3960c
 class Regressor(Network):
     """Learned features (n, p), float64, then a linear head: outputs (n, d). The base of all networks that predict.
 
@@ -69,7 +72,7 @@ class Regressor(Network):
         "Outputs (n, d), float64, of n inputs x."
         return self.head(self.features(x))
 
-# %% ../nbs/20_architectures.ipynb #20-014
+# %% ../nbs/20_architectures.ipynb #d8318442
 ACTIVATIONS = {"tanh": torch.nn.Tanh, "sigmoid": torch.nn.Sigmoid, "relu": torch.nn.ReLU, "silu": torch.nn.SiLU}
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
@@ -90,11 +93,11 @@ def check_widths(
     value,  # what the caller gave
 ) -> tuple[int, ...]:
     "`value` as a tuple of whole numbers >= 1, possibly empty; anything else raises `ValueError`."
-    if isinstance(value, str) or not np.iterable(value) or isinstance(value, dict):
+    if isinstance(value, (str, bytes, bytearray, dict, set, frozenset)) or not np.iterable(value):
         raise ValueError(f"{name}={value!r:.60}: expected a sequence of widths such as (16, 16), or ()")
     return tuple(check_count(name, width) for width in value)
 
-# %% ../nbs/20_architectures.ipynb #20-016
+# %% ../nbs/20_architectures.ipynb #18d52237
 def _dense(sizes, dtype, generator, activation="tanh"):
     "Linear layers with an activation between and after them, initialised from the generator alone."
     layers, gain = [], torch.nn.init.calculate_gain("relu" if activation in ("relu", "silu") else activation)
@@ -105,24 +108,59 @@ def _dense(sizes, dtype, generator, activation="tanh"):
         layers += [layer, ACTIVATIONS[activation]()]
     return torch.nn.Sequential(*layers)
 
-# %% ../nbs/20_architectures.ipynb #20-018
+# %% ../nbs/20_architectures.ipynb #0ccdb0b4
+def _numbers(x):
+    "x as an array of real numbers, or the tensor of real numbers that it is."
+    try:
+        found = x if isinstance(x, (torch.Tensor, np.ndarray)) else np.asarray(x)
+    except (TypeError, ValueError):
+        found = np.array(None)
+    real = not found.is_complex() if isinstance(found, torch.Tensor) else found.dtype.kind in "biuf"
+    if not real or isinstance(found, np.ma.MaskedArray):
+        raise ValueError(f"x={_shown(x)} ({getattr(x, 'dtype', type(x).__name__)}): expected an array or tensor of real numbers")
+    return found
+
+
+def _real_tensor(x, dtype=torch.float64):
+    "x as a tensor of this type: a copy in memory of its own, unless it is a tensor already; all numbers finite."
+    x = _numbers(x)
+    with np.errstate(over="ignore"):
+        x = (x if isinstance(x, torch.Tensor) else torch.from_numpy(np.array(x, dtype=np.float64, order="C"))).to(dtype)
+    if not torch.isfinite(x).all():
+        raise ValueError(f"x contains a number that is not finite in {str(dtype).removeprefix('torch.')}: every input must be a finite number")
+    return x
+
+# %% ../nbs/20_architectures.ipynb #49dc6813
 def as_inputs(
     x,  # numbers (n, *shape): array or tensor
     shape: tuple[int, ...],  # what follows the first axis
     like: torch.Tensor,  # a weight: its device and type are wanted
 ) -> torch.Tensor:
-    "x as a tensor of the weight's device and type; `ValueError` unless it is finite and of shape (n, *shape)."
-    try:
-        x = x if isinstance(x, torch.Tensor) else torch.as_tensor(np.asarray(x, dtype=float))
-    except (TypeError, ValueError):
-        raise ValueError(f"x={' '.join(repr(x).split())[:60]}: expected an array or tensor of numbers") from None
+    "x as a tensor of the weight's device and type; `ValueError` unless it is real, finite and of shape (n, *shape)."
+    x = _real_tensor(x, like.dtype)
     if x.ndim != 1 + len(shape) or tuple(x.shape[1:]) != tuple(shape):
         raise ValueError(f"x of shape {tuple(x.shape)}: expected ({', '.join(map(str, ('n', *shape)))})")
-    if x.is_complex() or not torch.isfinite(x).all():
-        raise ValueError("x contains a number that is not finite and real: every input must be a finite number")
     return x.to(like)
 
-# %% ../nbs/20_architectures.ipynb #20-021
+# %% ../nbs/20_architectures.ipynb #f9188830
+def _mean_and_spread(x, centred=True):
+    "Mean and root-mean-square spread of the columns of x (n, k), n >= 1; centred=False: about zero. A spread of 1 where there is none."
+    if not len(x):
+        raise ValueError(f"x of shape {tuple(x.shape)}: expected at least one example to standardise on; x must not be empty")
+    x = x.detach().double()
+    largest = x.abs().amax(0)
+    unit = torch.exp2(torch.frexp(largest)[1].double().clamp(-1000, 1000))  # a power of two: squares do not underflow
+    mean = (x / unit).mean(0) if centred else torch.zeros_like(unit)
+    spread = (x / unit - mean).square().mean(0).sqrt()
+    return mean * unit, torch.where(spread * unit > 1e-12 * largest, spread * unit, torch.ones_like(spread))
+
+# %% ../nbs/20_architectures.ipynb #f12e1466
+def _check_even(hidden, flip):
+    "The even part of a linear function is a constant."
+    if flip and not hidden:
+        raise ValueError("hidden=(): must be widths such as (16,) if flip_symmetric; without them the network is a constant")
+
+# %% ../nbs/20_architectures.ipynb #8f7bbaf3
 class MLP(Regressor):
     """A multilayer perceptron on inputs of a fixed shape: knows nothing of the lattice, scales to no other size.
 
@@ -142,6 +180,7 @@ class MLP(Regressor):
         hidden, outputs = check_widths("hidden", hidden), check_count("outputs", outputs)
         options = dict(activation=check_choice("activation", activation, ACTIVATIONS), dtype=check_choice("dtype", dtype, DTYPES))
         shape, flip, seed = check_shape(shape), check_flag("flip_symmetric", flip_symmetric), check_seed(seed)
+        _check_even(hidden, flip)
         super().__init__(shape=shape, hidden=hidden, outputs=outputs, flip_symmetric=flip, seed=seed, **options)
         generators, size = torch_generators(seed, 2), int(np.prod(shape))
         self.register_buffer("offset", torch.zeros(size, dtype=DTYPES[dtype]))
@@ -149,7 +188,7 @@ class MLP(Regressor):
         self.shared = _dense([size, *hidden], DTYPES[dtype], generators[0], activation)
         self.add_head(1 + (hidden[-1] if hidden else size), outputs, generators[1])
 
-# %% ../nbs/20_architectures.ipynb #20-022
+# %% ../nbs/20_architectures.ipynb #d12c24a0
 def _mlp_features(self, x):
     "Features (n, p), float64, of x (n, *shape): 1, then the last hidden layer (the inputs themselves if there is none)."
     x = (as_inputs(x, self.config["shape"], self.offset).flatten(1) - self.offset) / self.scale
@@ -160,27 +199,54 @@ def _mlp_features(self, x):
 def _mlp_standardise(self, x):
     "Store mean and spread of the inputs x (n, *shape) in the network, for inputs of order one (no mean if flip-symmetric)."
     x = as_inputs(x, self.config["shape"], self.offset).flatten(1)
-    centre = torch.zeros_like(self.offset) if self.config["flip_symmetric"] else x.mean(0)
-    spread = (x - centre).square().mean(0).sqrt()
-    self.offset.copy_(centre)
-    self.scale.copy_(torch.where(spread > 1e-12 * (1 + centre.abs()), spread, torch.ones_like(spread)))
+    offset, scale = _mean_and_spread(x, centred=not self.config["flip_symmetric"])
+    self.offset.copy_(offset), self.scale.copy_(scale)
 
 
 MLP.features, MLP.standardise = _mlp_features, _mlp_standardise
 
-# %% ../nbs/20_architectures.ipynb #20-025
+# %% ../nbs/20_architectures.ipynb #d9b04181
+_MOST = 6  # dimensions: the group of seven already has 645,120 elements
+
+
+def _check_ndim(ndim):
+    "A number of dimensions whose point group can be listed."
+    if check_count("ndim", ndim) > _MOST:
+        raise ValueError(f"ndim={_shown(ndim)}: must be at most {_MOST}")
+    return int(ndim)
+
+
+def _check_cube(name, value, width, ndim, most=100_000):
+    "Refuse a cube of too many sites."
+    if width**ndim > most:
+        raise ValueError(f"{name}={_shown(value)}: needs a cube of {width}**{ndim} sites; must need at most {most}")
+
+
+def _reach_of_shells(ndim, shells):
+    "How many steps along an axis the nearest shells reach: sums of ndim squares are counted until there are enough of them."
+    if shells > 100:
+        raise ValueError(f"shells={_shown(shells)}: must be at most 100")
+    for reach in itertools.count(1):
+        sums = {0}
+        for _ in range(ndim):
+            sums = {a + i * i for a in sums for i in range(reach + 1) if a + i * i <= reach * reach}
+        if len(sums) > shells:
+            return reach
+
+# %% ../nbs/20_architectures.ipynb #fa06698b
 def shell_offsets(
-    ndim: int,  # dimension of the lattice, 2 or 3
-    shells: int,  # number of shells of neighbours wanted
+    ndim: int,  # dimension of the lattice, 1 to 6
+    shells: int,  # number of shells of neighbours wanted, at most 100 (fewer above three dimensions)
 ) -> list[np.ndarray]:  # one integer array (neighbours, ndim) per shell, nearest shell first
     "The displacements to the neighbours of a site, shell by shell of equal distance."
-    ndim, shells = check_count("ndim", ndim, 1), check_count("shells", shells, 1)
-    reach = shells + 1
-    offsets = np.array([o for o in itertools.product(range(-reach, reach + 1), repeat=ndim) if any(o)])
+    ndim, shells = _check_ndim(ndim), check_count("shells", shells, 1)
+    reach = _reach_of_shells(ndim, shells)
+    _check_cube("shells", shells, 2 * reach + 1, ndim, 500_000)
+    offsets = np.indices((2 * reach + 1,) * ndim).reshape(ndim, -1).T - reach
     square = (offsets**2).sum(1)
-    return [offsets[square == r] for r in np.unique(square)[:shells]]
+    return [offsets[square == r] for r in np.unique(square)[1 : shells + 1]]
 
-# %% ../nbs/20_architectures.ipynb #20-028
+# %% ../nbs/20_architectures.ipynb #915cab51
 def _shift(x, offset):
     "Each site receives the value of the site displaced by `offset` (periodic)."
     return torch.roll(x, [-int(o) for o in offset], list(range(x.ndim - len(offset), x.ndim)))
@@ -198,17 +264,14 @@ def _plaquette_mean(x, ndim):
 
 def _as_lattice(x, ndim):
     "x as a float64 tensor with at least the axes of the lattice."
-    try:
-        x = torch.as_tensor(x if isinstance(x, torch.Tensor) else np.array(x, dtype=float)).to(torch.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"x={' '.join(repr(x).split())[:60]}: expected an array or tensor of numbers") from None
+    x = _real_tensor(x)
     if x.ndim < ndim:
         raise ValueError(f"x of shape {tuple(x.shape)}: expected (..., *shape) with {ndim} lattice axes")
     return x
 
-# %% ../nbs/20_architectures.ipynb #20-029
+# %% ../nbs/20_architectures.ipynb #e1b29663
 def environment(
-    x,  # configurations (..., *shape), array or tensor; any numbers
+    x,  # configurations (..., *shape), array or tensor; any finite real numbers
     ndim: int = 2,  # dimension of the lattice
     shells: int = 2,  # number of neighbour shells that a site sees
     plaquettes: bool = True,  # whether it sees the elementary squares around it (there are none in one dimension)
@@ -228,7 +291,7 @@ def environment(
     columns += [] if flip_symmetric else [x, *means] + ([x**3] if powers else [])
     return torch.stack([c.flatten(-ndim) for c in columns], -1)
 
-# %% ../nbs/20_architectures.ipynb #20-033
+# %% ../nbs/20_architectures.ipynb #e5b847b0
 class Environments(NamedTuple):
     "Configurations as counts of distinct environments: all that a sum over sites can know of them."
 
@@ -249,7 +312,7 @@ class SiteValues(NamedTuple):
         "The same for some of the configurations only, those in `index`."
         return SiteValues(self.values[index])
 
-# %% ../nbs/20_architectures.ipynb #20-036
+# %% ../nbs/20_architectures.ipynb #7835533e
 class SiteSum(Regressor):
     "A sum over sites of shared features of what each site sees, then a linear head; the base of `LocalEnergyNet`."
 
@@ -271,7 +334,7 @@ class SiteSum(Regressor):
         "Features (..., p) of single sites whose descriptors are values (..., g): constant, descriptors, network."
         return _site_features(self, values)
 
-# %% ../nbs/20_architectures.ipynb #20-037
+# %% ../nbs/20_architectures.ipynb #ca9b2a18
 def _descriptors(x, config):
     "Invariant descriptors, then (for a network with a window) the raw values in the window: (..., n_sites, g)."
     keys = ("ndim", "shells", "plaquettes", "squares", "flip_symmetric")
@@ -284,7 +347,7 @@ def _descriptors(x, config):
 
 def _check_batch(x, config):
     "x as (n, *shape) spins or field values of the network's lattice, n >= 1."
-    x, ndim = x if isinstance(x, torch.Tensor) else np.asarray(x), config["ndim"]
+    x, ndim = _numbers(x), config["ndim"]
     if x.ndim != ndim + 1:
         raise ValueError(f"x of shape {tuple(x.shape)}: expected configurations (n, *shape) of a {ndim}-dimensional lattice")
     if 0 in x.shape:
@@ -292,7 +355,7 @@ def _check_batch(x, config):
     (check_spins if config["values"] == "spins" else check_field)(x, tuple(x.shape[1:]))
     return x
 
-# %% ../nbs/20_architectures.ipynb #20-038
+# %% ../nbs/20_architectures.ipynb #47b1a262
 def _environments(x, config, chunk=4096):
     "Count the distinct rows of descriptors; they are functions of whole numbers, so equal ones are equal to the bit."
     x = np.asarray(_check_batch(x, config).detach().cpu() if isinstance(x, torch.Tensor) else _check_batch(x, config))
@@ -307,7 +370,7 @@ def _site_values(x, config):
     "Descriptors of every site; gradients flow back to x."
     return SiteValues(_descriptors(_check_batch(x, config), config))
 
-# %% ../nbs/20_architectures.ipynb #20-039
+# %% ../nbs/20_architectures.ipynb #492da65a
 def _distinct_rows(rows):
     "The distinct rows of a matrix and the index of each row among them (numbered column by column)."
     index = np.zeros(len(rows), dtype=np.int64)
@@ -317,17 +380,7 @@ def _distinct_rows(rows):
     first = np.unique(index, return_index=True)[1]
     return rows[first], index
 
-# %% ../nbs/20_architectures.ipynb #20-042
-_MOST = 6  # dimensions: the group of seven already has 645,120 elements
-
-
-def _check_ndim(ndim):
-    "A number of dimensions whose point group can be listed."
-    if check_count("ndim", ndim) > _MOST:
-        raise ValueError(f"ndim={_shown(ndim)}: must be at most {_MOST}")
-    return int(ndim)
-
-
+# %% ../nbs/20_architectures.ipynb #a057527e
 def point_group(
     ndim: int,  # dimension of the lattice, 1 to 6
 ) -> np.ndarray:  # int64 (2**ndim * ndim!, ndim, ndim): matrices of 0, 1, -1
@@ -336,18 +389,26 @@ def point_group(
     signs = np.array(list(itertools.product((1, -1), repeat=ndim)))
     return np.concatenate([signs[:, :, None] * unit[list(axes)] for axes in itertools.permutations(range(ndim))])
 
-# %% ../nbs/20_architectures.ipynb #20-044
+# %% ../nbs/20_architectures.ipynb #96164bb4
+def _check_images(name, width, ndim, most=10**7):
+    "Refuse a kernel whose sites, in all orientations, would fill the memory."
+    orientations = 2**ndim * math.factorial(ndim)
+    if orientations * width**ndim > most:
+        raise ValueError(f"{name}={_shown(width)}: has {width}**{ndim} sites in {orientations} orientations; must be at most {most} together")
+
+
 def kernel_images(
     ndim: int,  # dimension of the lattice, 1 to 6
     width: int,  # k >= 1, sites of the kernel along each axis
 ) -> np.ndarray:  # int64 (elements of the point group, width**ndim): where each site of the kernel goes, both in C order
     "How the sites of a kernel change places under the point group, about the kernel's middle."
-    group, width = point_group(ndim), check_count("width", width)
+    _check_images("width", check_count("width", width), _check_ndim(ndim))
+    group = point_group(ndim)
     doubled = np.array(list(itertools.product(2 * np.arange(width) - (width - 1), repeat=ndim)))  # 2d, whole numbers
     place = width ** np.arange(ndim)[::-1]
     return np.stack([(doubled @ g.T + width - 1) // 2 @ place for g in group])
 
-# %% ../nbs/20_architectures.ipynb #20-046
+# %% ../nbs/20_architectures.ipynb #69bad8ae
 def window_offsets(
     ndim: int,  # dimension of the lattice
     window: int,  # reach w: sites at most this many steps away along every axis
@@ -356,9 +417,13 @@ def window_offsets(
     ndim, steps = check_count("ndim", ndim), np.arange(-check_count("window", window, 0), window + 1)
     return np.array(list(itertools.product(steps, repeat=ndim)))
 
-# %% ../nbs/20_architectures.ipynb #20-048
+# %% ../nbs/20_architectures.ipynb #eda1eb70
 def _site_features(net, values):
     "Constant, descriptors if linear, and the shared network, averaged over the images of the window if there is one."
+    if values.shape[-1] != net.seen:
+        raise ValueError(f"values of shape {tuple(values.shape)}: expected (..., {net.seen}), what the sites of this network see")
+    if not net.config["hidden"] and not net.config["linear"]:
+        raise ValueError("hidden=(): must be widths such as (16,), or linear must be True; without either the network is a constant")
     if net.config["values"] == "real":
         values = torch.cat([(values[..., : net.size] - net.offset) / net.scale, values[..., net.size :] / net.spread], -1)
     seen, around = values[..., : net.size], values[..., net.size :]
@@ -372,7 +437,7 @@ def _site_features(net, values):
         parts += [net.shared(torch.cat([seen.expand(len(around), *seen.shape), around], -1)).mean(0)]
     return torch.cat(parts, -1)
 
-# %% ../nbs/20_architectures.ipynb #20-049
+# %% ../nbs/20_architectures.ipynb #d768e7c5
 class LocalEnergyNet(SiteSum):
     """Total energy of a lattice system as a sum over sites of a shared network of what each site sees.
 
@@ -401,14 +466,15 @@ class LocalEnergyNet(SiteSum):
 
     reach = property(lambda self: _reach(self.config), doc="The receptive field: how many steps along an axis a site sees.")
 
-# %% ../nbs/20_architectures.ipynb #20-050
+# %% ../nbs/20_architectures.ipynb #392de74d
 def _checked_local(config):
     "The arguments of a `LocalEnergyNet`, each refused by name if it is out of range."
     flags = {k: check_flag(k, config[k]) for k in ("plaquettes", "squares", "flip_symmetric", "linear")}
-    counts = {k: check_count(k, config[k]) for k in ("shells", "outputs")} | {"window": check_count("window", config["window"], 0)}
-    if check_count("ndim", config["ndim"]) > 4:
+    counts = {k: check_count(k, config[k]) for k in ("ndim", "shells", "outputs")} | {"window": check_count("window", config["window"], 0)}
+    if counts["ndim"] > 4:
         raise ValueError(f"ndim={config['ndim']!r}: a lattice of 1 to 4 dimensions is accepted")
     hidden, values = check_widths("hidden", config["hidden"]), check_choice("values", config["values"], ("spins", "real"))
+    _check_cube("window", counts["window"], 2 * counts["window"] + 1, counts["ndim"], 10_000)
     if counts["window"] and not hidden:
         raise ValueError(f"window={config['window']!r}: must be 0 without a shared network, or hidden must be widths such as (16,)")
     return {**config, **flags, **counts, "hidden": hidden, "values": values, "seed": check_seed(config["seed"])}
@@ -419,17 +485,18 @@ def _reach(config):
     shells = max(int(np.abs(o).max()) for o in shell_offsets(config["ndim"], config["shells"]))
     return max(shells, config["window"], int(config["plaquettes"] and config["ndim"] > 1))
 
-# %% ../nbs/20_architectures.ipynb #20-051
+# %% ../nbs/20_architectures.ipynb #996d75ef
 def _build(net, config):
     "Make the layers of a `LocalEnergyNet`."
     small, ndim, flags = np.ones((1, *[2] * config["ndim"])), config["ndim"], config["linear"]
     net.size = _descriptors(small, {**config, "window": 0}).shape[-1]
     window = (2 * config["window"] + 1) ** ndim if config["window"] else 0
+    net.seen = net.size + window
     if config["values"] == "real":
         for name, start in (("offset", torch.zeros(net.size)), ("scale", torch.ones(net.size)), ("spread", torch.ones(()))):
             net.register_buffer(name, start.double())
     generators, hidden = torch_generators(config["seed"], 2), config["hidden"]
-    net.shared = _dense([net.size + window, *hidden], torch.float64, generators[0])
+    net.shared = _dense([net.seen, *hidden], torch.float64, generators[0])
     net.add_head(1 + net.size * flags + (hidden[-1] if hidden else 0), config["outputs"], generators[1])
 
 
@@ -438,14 +505,15 @@ def _standardise(net, x):
     if net.config["values"] == "real":
         with torch.no_grad():
             seen = net.environments(x).values.to(net.offset).flatten(0, -2)
-            net.offset.copy_(seen[:, : net.size].mean(0))
-            net.scale.copy_(seen[:, : net.size].std(0, correction=0).clamp_min(1e-12))
-            net.spread.copy_(seen[:, net.size :].square().mean().sqrt() if net.config["window"] else net.spread)
+            offset, scale = _mean_and_spread(seen[:, : net.size])
+            net.offset.copy_(offset), net.scale.copy_(scale)
+            if net.config["window"]:
+                net.spread.copy_(_mean_and_spread(seen[:, net.size :].reshape(-1, 1), centred=False)[1][0])
 
 
 LocalEnergyNet.standardise = _standardise
 
-# %% ../nbs/20_architectures.ipynb #20-058
+# %% ../nbs/20_architectures.ipynb #b68ddd48
 def pair_network(
     ndim: int = 2,  # dimension of the lattice
     shells: int = 1,  # number of shells whose pairs are summed
@@ -455,7 +523,7 @@ def pair_network(
     options = dict(plaquettes=False, squares=False, linear=True, flip_symmetric=flip_symmetric)
     return LocalEnergyNet(ndim, hidden=(), shells=shells, **options)
 
-# %% ../nbs/20_architectures.ipynb #20-062
+# %% ../nbs/20_architectures.ipynb #cf8508d0
 def pattern_features(
     net: LocalEnergyNet,  # a 2D network that sees no further than the eight sites around each site
 ) -> torch.Tensor:  # features (512, p) of a site, for each 3x3 pattern centred on it

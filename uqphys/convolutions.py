@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['transform_lattice', 'circular_convolution', 'LatticeCNN']
 
-# %% ../nbs/201_convolutions.ipynb #201-003
+# %% ../nbs/201_convolutions.ipynb #a9001915
 import itertools
 from collections.abc import Sequence
 from numbers import Integral
@@ -13,11 +13,11 @@ from numbers import Integral
 import numpy as np
 import torch
 
-from .architectures import (ACTIVATIONS, DTYPES, Regressor, _check_ndim, check_choice, check_widths, kernel_images, point_group,
-                                  torch_generators)
+from .architectures import (ACTIVATIONS, DTYPES, Regressor, _check_cube, _check_images, _check_ndim, _mean_and_spread, _numbers,
+                                  _real_tensor, check_choice, check_widths, kernel_images, point_group, torch_generators)
 from .models import _shown, check_count, check_field, check_flag, check_seed, check_spins
 
-# %% ../nbs/201_convolutions.ipynb #201-009
+# %% ../nbs/201_convolutions.ipynb #d03b743d
 def _check_element(element, ndim):
     "A signed permutation as an integer array (ndim, ndim)."
     try:
@@ -31,7 +31,7 @@ def _check_element(element, ndim):
         raise ValueError(f"element={_shown(element)}: must be a signed permutation ({ndim}, {ndim}), as point_group({ndim}) lists them")
     return matrix.astype(np.int64)
 
-# %% ../nbs/201_convolutions.ipynb #201-010
+# %% ../nbs/201_convolutions.ipynb #59fb2997
 def transform_lattice(
     x,  # configurations (..., *shape), array or tensor
     element: np.ndarray,  # signed permutation (ndim, ndim), one of `point_group(ndim)`
@@ -49,7 +49,7 @@ def transform_lattice(
     turned = x.permute(axes)
     return torch.roll(torch.flip(turned, back), [1] * len(back), back) if back else turned
 
-# %% ../nbs/201_convolutions.ipynb #201-014
+# %% ../nbs/201_convolutions.ipynb #25431bb3
 def _slice_by_slice(x, kernel):
     "A convolution in D > 3 dimensions as a sum of convolutions in D - 1."
     n, length, width, total = len(x), x.shape[2], kernel.shape[2], 0
@@ -67,7 +67,7 @@ def _convolve(x, kernel):
     around = torch.nn.functional.pad(x, [(width - 1) // 2, width // 2] * ndim, mode="circular")
     return (torch.nn.functional.conv1d, torch.nn.functional.conv2d, torch.nn.functional.conv3d)[ndim - 1](around, kernel)
 
-# %% ../nbs/201_convolutions.ipynb #201-015
+# %% ../nbs/201_convolutions.ipynb #429fa35a
 def _check_pair(x, kernel):
     "Two tensors that can be convolved."
     for name, value in (("x", x), ("kernel", kernel)):
@@ -86,21 +86,23 @@ def _check_lengths(shape, width):
     if min(shape) < width:
         raise ValueError(f"x on a lattice of shape {tuple(shape)}: every length must be at least {width}, the width of the kernel")
 
-# %% ../nbs/201_convolutions.ipynb #201-016
+# %% ../nbs/201_convolutions.ipynb #3194919c
 def circular_convolution(
     x: torch.Tensor,  # fields (n, channels in, *shape), every length at least k
     kernel: torch.Tensor,  # weights (channels out, channels in, k, ..., k), any number of dimensions; same dtype
 ) -> torch.Tensor:  # (n, channels out, *shape)
-    "Sum over displacements d from -(k - 1)//2 to k//2 of kernel(d) times x(r + d), periodic. ValueError for what does not fit."
+    "Sum over displacements d from -((k - 1)//2) to k//2 of kernel(d) times x(r + d), periodic. ValueError for what does not fit."
     _check_pair(x, kernel)
     return _convolve(x, kernel)
 
-# %% ../nbs/201_convolutions.ipynb #201-020
-def _orbits(images):
-    "The number of the orbit of every site: 0, 1, ..."
-    return np.unique(images.min(0), return_inverse=True)[1].reshape(-1)
+# %% ../nbs/201_convolutions.ipynb #3628c26d
+def _orbits(ndim, width):
+    "The number of the orbit of every site, 0, 1, ...: two sites share one if their distances along the axes are the same up to order."
+    away = np.sort(np.abs(2 * np.indices((width,) * ndim).reshape(ndim, -1).T - (width - 1)), axis=1)
+    first, orbit = np.unique(away @ (width + 1) ** np.arange(ndim), return_index=True, return_inverse=True)[1:]
+    return np.argsort(np.argsort(first))[orbit.reshape(-1)]
 
-# %% ../nbs/201_convolutions.ipynb #201-023
+# %% ../nbs/201_convolutions.ipynb #2cc3103f
 class LatticeCNN(Regressor):
     """Circular convolutions on a periodic lattice, pooled over the sites, then a linear head.
 
@@ -129,7 +131,7 @@ class LatticeCNN(Regressor):
 
     reach = property(lambda self: _reach(self.config), doc="The receptive field: how many steps along an axis the last layer sees.")
 
-# %% ../nbs/201_convolutions.ipynb #201-024
+# %% ../nbs/201_convolutions.ipynb #90cd91c7
 def _checked(config):
     "The arguments of a `LatticeCNN`, each refused by name if it is out of range."
     flags = {k: check_flag(k, config[k]) for k in ("lattice_symmetric", "flip_symmetric", "extensive", "oriented")}
@@ -140,25 +142,27 @@ def _checked(config):
         raise ValueError(f"channels={_shown(config['channels'])}: must be at least one width, such as (8,)")
     counts = {k: check_count(k, config[k]) for k in ("kernel", "outputs")}
     ndim, seed = _check_ndim(config["ndim"]), check_seed(config["seed"])
-    if (sites := counts["kernel"] ** ndim) > 100_000:
-        raise ValueError(f"kernel={counts['kernel']}: has {sites} sites in {ndim} dimensions; must have at most 100000")
+    _check_cube("kernel", counts["kernel"], counts["kernel"], ndim)
+    if flags["lattice_symmetric"] and flags["oriented"]:
+        _check_images("kernel", counts["kernel"], ndim)
+    if flags["flip_symmetric"] and names["values"] == "spins" and counts["kernel"] == 1:
+        raise ValueError("kernel=1: must be at least 2 for flip_symmetric spins; an even function of one spin is a constant")
     return {**flags, **names, **counts, "ndim": ndim, "channels": channels, "seed": seed}
 
 
 def _reach(config):
     return len(config["channels"]) * (config["kernel"] // 2)
 
-# %% ../nbs/201_convolutions.ipynb #201-025
+# %% ../nbs/201_convolutions.ipynb #ec282530
 def _build(net, ndim, channels, kernel, outputs, lattice_symmetric, extensive, dtype, seed, activation, oriented, **others):
     "Make the layers: weights (channels out, channels in, one per site or orbit) and biases."
-    images, generators = kernel_images(ndim, kernel), torch_generators(seed, 2)
-    orbits, every = _orbits(images), np.arange(kernel**ndim)
+    orbits, every, generators = _orbits(ndim, kernel), np.arange(kernel**ndim), torch_generators(seed, 2)
     net.extensive, net.activation = extensive, ACTIVATIONS[activation]()
     net.weights, net.biases, before, kind = torch.nn.ParameterList(), torch.nn.ParameterList(), 1, DTYPES[dtype]
     gain = torch.nn.init.calculate_gain("relu" if activation in ("relu", "silu") else activation)
     for k, width in enumerate(channels):
         tied = orbits if lattice_symmetric and (k or not oriented) else every
-        places = images if lattice_symmetric and oriented and not k else tied[None]  # one row for each orientation
+        places = kernel_images(ndim, kernel) if lattice_symmetric and oriented and not k else tied[None]  # one row for each orientation
         net.register_buffer(f"places_{k}", torch.from_numpy(places.reshape(len(places), -1)), persistent=False)
         scale = gain / (before * kernel**ndim) ** 0.5
         net.weights.append(torch.randn((width, before, tied.max() + 1), generator=generators[0], dtype=torch.float64).mul(scale).to(kind))
@@ -168,7 +172,7 @@ def _build(net, ndim, channels, kernel, outputs, lattice_symmetric, extensive, d
     net.register_buffer("scale", torch.ones((), dtype=kind))
     net.add_head(1 + sum(channels), outputs, generators[1])
 
-# %% ../nbs/201_convolutions.ipynb #201-027
+# %% ../nbs/201_convolutions.ipynb #ddfeede4
 def _kernels(net, k):
     "All kernels of layer k: (orientations * channels out, channels in, kernel, ..., kernel), orientation by orientation."
     weight, places = net.weights[k], getattr(net, f"places_{k}")
@@ -187,15 +191,15 @@ def _layer(net, k, h):
         u = net.activation(bias + u)
     return u.unflatten(1, (orientations, -1)).mean(1) if orientations > 1 else u
 
-# %% ../nbs/201_convolutions.ipynb #201-028
+# %% ../nbs/201_convolutions.ipynb #7e3a9a2f
 def _check_inputs(x, config):
     "x as a tensor (n, *shape) of spins or field values on a lattice that the kernels fit on; n >= 1."
-    ndim = config["ndim"]
-    if not isinstance(x, (np.ndarray, torch.Tensor)) or x.ndim != ndim + 1 or 0 in x.shape:
-        raise ValueError(f"x={_shown(getattr(x, 'shape', x))}: must be configurations (n, *shape), n >= 1, of a {ndim}-dimensional lattice")
+    x, ndim = _numbers(x), config["ndim"]
+    if x.ndim != ndim + 1 or 0 in x.shape:
+        raise ValueError(f"x of shape {tuple(x.shape)}: must be configurations (n, *shape), n >= 1, of a {ndim}-dimensional lattice")
     _check_lengths(x.shape[1:], config["kernel"])
     (check_spins if config["values"] == "spins" else check_field)(x, tuple(x.shape[1:]))
-    return x if isinstance(x, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(x))
+    return _real_tensor(x, DTYPES[config["dtype"]])
 
 
 def _features(self, x):
@@ -212,16 +216,13 @@ def _features(self, x):
 
 LatticeCNN.features = _features
 
-# %% ../nbs/201_convolutions.ipynb #201-042
+# %% ../nbs/201_convolutions.ipynb #27240ad3
 def _standardise(self, x):
     "For fields: store mean and spread of x (n, *shape) in the network (no mean if flip-symmetric). Nothing is done for spins."
     x = _check_inputs(x, self.config)
     if self.config["values"] == "real":
-        x = x.detach().double()
-        centre = 0.0 if self.config["flip_symmetric"] else x.mean()
-        spread = (x - centre).square().mean().sqrt()
-        self.offset.fill_(centre)
-        self.scale.fill_(spread if spread > 0 else 1.0)
+        offset, scale = _mean_and_spread(x.reshape(-1, 1), centred=not self.config["flip_symmetric"])
+        self.offset.copy_(offset[0]), self.scale.copy_(scale[0])
 
 
 LatticeCNN.standardise = _standardise

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['LearnedModel']
 
-# %% ../nbs/215_learned_models.ipynb #215-003
+# %% ../nbs/215_learned_models.ipynb #4cd189dd
+import copy
 import hashlib
 import math
 from dataclasses import dataclass
@@ -14,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .architectures import SiteSum, kernel_images, pattern_features, shell_offsets, window_offsets
+from .architectures import LocalEnergyNet, _real_tensor, kernel_images, pattern_features, shell_offsets, window_offsets
 from .models import _check_changes, _OnLattice, check_field, check_shape, check_spins, field_observables, spin_observables
 from .sampling import _compiled, one_thread, site_at
 
-# %% ../nbs/215_learned_models.ipynb #215-006
+# %% ../nbs/215_learned_models.ipynb #8b6dbb6d
 class _Sight(NamedTuple):
     "Who sees whom on a lattice: numbers of sites, and columns of `near`."
     near: np.ndarray  # (n_sites, w): every site that a site sees, itself first
@@ -38,7 +39,7 @@ class _Weights(NamedTuple):
     layers: np.ndarray  # its weights and biases, layer by layer
     head: np.ndarray  # (p,)
 
-# %% ../nbs/215_learned_models.ipynb #215-007
+# %% ../nbs/215_learned_models.ipynb #8becb726
 def _columns(ndim, config):
     "Displacements that a site sees, itself first, and the column of each as a dictionary."
     seen = [np.zeros((1, ndim), dtype=int), *shell_offsets(ndim, config["shells"])]
@@ -58,7 +59,7 @@ def _corners(ndim):
             found += [(i * unit[a], j * unit[b], i * unit[a] + j * unit[b]) for i in (-1, 1) for j in (-1, 1)]
     return found
 
-# %% ../nbs/215_learned_models.ipynb #215-008
+# %% ../nbs/215_learned_models.ipynb #01836f03
 def _sight(shape, config):
     "The tables of a lattice for a network with this config."
     ndim = len(shape)
@@ -76,7 +77,7 @@ def _sight(shape, config):
     return _Sight(near, affected, np.array([at(o) for s in shells for o in s]), ends,
                   np.array(squares, dtype=np.int64).reshape(-1, 3), np.ascontiguousarray(places[images]))
 
-# %% ../nbs/215_learned_models.ipynb #215-009
+# %% ../nbs/215_learned_models.ipynb #9433db95
 def _weights(net):
     "The weights of a `LocalEnergyNet` with one output as arrays."
     config, number = net.config, lambda t: t.detach().cpu().numpy().astype(float)
@@ -88,7 +89,7 @@ def _weights(net):
     flags = np.array([config["squares"], real, config["flip_symmetric"], config["linear"]])
     return _Weights(flags, units, float(net.spread) if real else 1.0, sizes, layers, number(net.head.weight)[0])
 
-# %% ../nbs/215_learned_models.ipynb #215-011
+# %% ../nbs/215_learned_models.ipynb #96674fbb
 @_compiled
 def _describe_site(x, near, sight, weights, d):
     "Write the standardised descriptors of a site that sees the values x[near] into d; returns how many."
@@ -111,7 +112,7 @@ def _describe_site(x, near, sight, weights, d):
         d[g] = total / len(sight.squares); g += 1
     return _own_values(s, means, shells, powers, even, d, g, weights.units)
 
-# %% ../nbs/215_learned_models.ipynb #215-012
+# %% ../nbs/215_learned_models.ipynb #b60e89a0
 @_compiled
 def _own_values(s, means, shells, powers, even, d, g, units):
     "The rest of the descriptors: powers of the site's own value, odd ones; then all of them in units of their spread."
@@ -127,7 +128,7 @@ def _own_values(s, means, shells, powers, even, d, g, units):
         d[k] = (d[k] - units[0, k]) / units[1, k]
     return g
 
-# %% ../nbs/215_learned_models.ipynb #215-013
+# %% ../nbs/215_learned_models.ipynb #e0b5005a
 @_compiled
 def _shared(d, sizes, layers, a, b):
     "The shared network on its inputs, d: the last hidden layer is left in a."
@@ -144,7 +145,7 @@ def _shared(d, sizes, layers, a, b):
         a[:m] = b[:m]
         at += n * m + m
 
-# %% ../nbs/215_learned_models.ipynb #215-014
+# %% ../nbs/215_learned_models.ipynb #bf12085a
 @_compiled
 def _site_energy(x, near, sight, weights, d, a, b):
     "Energy of one site."
@@ -168,7 +169,7 @@ def _site_energy(x, near, sight, weights, d, a, b):
             total += weights.head[p + j] * a[j]
     return energy + total / max(1, images * turns)
 
-# %% ../nbs/215_learned_models.ipynb #215-015
+# %% ../nbs/215_learned_models.ipynb #43a6aaf9
 @_compiled
 def _changes(x, sites, new, sight, weights, d, a, b, out):
     "E(x with new[n, k] at sites[k] alone) - E(x), for x (n, n_sites): into out (n, k)."
@@ -189,19 +190,20 @@ def _room(weights):
     width = int(max(weights.sizes.max(), weights.units.shape[1])) + 1
     return np.zeros(3 * width + 3), np.zeros(width), np.zeros(width)
 
-# %% ../nbs/215_learned_models.ipynb #215-017
-@dataclass(frozen=True)
+# %% ../nbs/215_learned_models.ipynb #332a8b82
+@dataclass(frozen=True, eq=False)
 class LearnedModel(_OnLattice):
     "A Model whose energy is a local-energy network's: sampled as any other, single moves at a cost that no lattice size changes."
     shape: tuple[int, ...]  # lattice lengths, as many as the network has dimensions
-    network: SiteSum  # a `LocalEnergyNet` with one output, the total energy; its weights are copied
+    network: LocalEnergyNet  # with one output, the total energy; a copy of it is kept, its weights fixed
 
     def __post_init__(self):
         shape = _checked_network(self.shape, self.network)
-        self.__dict__.update(shape=shape, _sight=_sight(shape, self.network.config), _weights=_weights(self.network))
-        if len(shape) == 2 and self.network.reach <= 1 and self.values == "spins":
-            with torch.no_grad(), one_thread():
-                table = (pattern_features(self.network) @ self.network.head.weight[0]).cpu().numpy()
+        network = copy.deepcopy(self.network).double().requires_grad_(False)
+        self.__dict__.update(shape=shape, network=network, _sight=_sight(shape, network.config), _weights=_weights(network))
+        if len(shape) == 2 and network.reach <= 1 and self.values == "spins":
+            with one_thread():
+                table = (pattern_features(network) @ network.head.weight[0]).cpu().numpy()
             self.__dict__["pattern_energies"] = table.copy
 
     values = property(lambda self: self.network.config["values"], doc="'spins' or 'real'.")
@@ -209,16 +211,30 @@ class LearnedModel(_OnLattice):
     lattice_symmetric = True
     interaction_range = property(lambda self: 2 * self.network.reach, doc="Sites farther apart along an axis share no term.")
 
-    def __repr__(self):
-        weights = b"".join(np.ascontiguousarray(a).tobytes() for a in self._weights)
-        return f"LearnedModel({self.shape}, {type(self.network).__name__} #{hashlib.sha256(weights).hexdigest()[:12]})"
+# %% ../nbs/215_learned_models.ipynb #994612b1
+def _key(model):
+    "What makes two laws the same: lattice, architecture, weights."
+    config = tuple(sorted((k, v) for k, v in model.network.config.items() if k != "seed"))
+    return model.shape, config, b"".join(np.ascontiguousarray(a).tobytes() for a in model._weights)
 
-# %% ../nbs/215_learned_models.ipynb #215-018
+
+def _shown_model(self):
+    return f"LearnedModel({self.shape}, LocalEnergyNet #{hashlib.sha256(repr(_key(self)[1:]).encode()).hexdigest()[:12]})"
+
+
+LearnedModel.__eq__ = lambda self, other: _key(self) == _key(other) if isinstance(other, LearnedModel) else NotImplemented
+LearnedModel.__hash__ = lambda self: hash(_key(self))
+LearnedModel.__repr__ = _shown_model
+
+# %% ../nbs/215_learned_models.ipynb #7778b6ae
 def _checked_network(shape, network):
-    "Refuse what has no local energies, or several outputs."
-    if not isinstance(network, SiteSum) or len(network.head.weight) != 1:
-        outputs = f" with {len(network.head.weight)} outputs" if isinstance(network, SiteSum) else ""
+    "Refuse what has no local energies, or several outputs, or features of its own that the loops do not know."
+    if not isinstance(network, LocalEnergyNet) or len(network.head.weight) != 1:
+        outputs = f" with {len(network.head.weight)} outputs" if isinstance(network, LocalEnergyNet) else ""
         raise ValueError(f"network={type(network).__name__}{outputs}: must be a LocalEnergyNet with one output, the total energy")
+    names = ("environments", "features", "site_features", "forward")
+    if changed := [name for name in names if getattr(type(network), name) is not getattr(LocalEnergyNet, name)]:
+        raise ValueError(f"network={type(network).__name__}: has its own {changed[0]}; must be a LocalEnergyNet as it is, the loops know no other")
     shape = check_shape(shape)
     if len(shape) != network.config["ndim"]:
         raise ValueError(f"shape={shape}: must have {network.config['ndim']} lengths, as the network has dimensions")
@@ -229,16 +245,15 @@ def _energy(self, x):
     "Total energy, (...) float64, of x (..., *shape); NumPy array, or torch tensor (gradients flow to a field)."
     (check_spins if self.values == "spins" else check_field)(x, self.shape)
     tensor, batch = isinstance(x, torch.Tensor), tuple(x.shape)[: len(x.shape) - len(self.shape)]
-    flat = x.reshape(-1, *self.shape)
+    flat = (x if tensor or self.values == "spins" else _real_tensor(x)).reshape(-1, *self.shape)
     if len(flat) == 0:
-        return torch.zeros(batch, dtype=torch.float64) if tensor else np.zeros(batch)
+        return flat.sum(list(range(1, flat.ndim)), dtype=torch.float64).reshape(batch) if tensor else np.zeros(batch)
     if tensor:
         return self.network(flat)[:, 0].reshape(batch)
-    with torch.no_grad(), one_thread():
-        flat = flat if self.values == "spins" else torch.from_numpy(np.ascontiguousarray(flat, dtype=float))
+    with one_thread():
         return self.network(flat)[:, 0].cpu().numpy().reshape(batch)
 
-# %% ../nbs/215_learned_models.ipynb #215-019
+# %% ../nbs/215_learned_models.ipynb #8ec7a364
 def _observables(self, x):
     "The usual observables of x (..., *shape); `energy` is the network's, per site."
     seen = spin_observables if self.values == "spins" else field_observables
@@ -250,7 +265,7 @@ def _force(self, x):
     if self.values != "real":
         raise ValueError(f"network with values={self.values!r}: a force needs a field; must be a network with values='real'")
     check_field(x, self.shape)
-    at = torch.as_tensor(x).detach().double().clone().requires_grad_()
+    at = _real_tensor(x).detach().clone().requires_grad_()
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad(self.energy(at).sum(), at)
     return -gradient if isinstance(x, torch.Tensor) else -gradient.numpy()
@@ -260,10 +275,10 @@ def _energy_changes(self, x, sites, new):
     "E(x with new[:, j] at sites[j] alone) - E(x): float64 (n, k), for x (n, *shape), sites (k, ndim), new (n, k)."
     sites, new = np.asarray(sites), np.asarray(new)
     _check_changes(self, x, sites, new)
-    flat = np.array(x, dtype=float).reshape(len(x), -1)
+    flat = np.array(x, dtype=float, order="C").reshape(len(x), self.n_sites)
     at = np.ravel_multi_index(tuple(sites.T), self.shape)
     out = np.empty(new.shape)
-    _changes(flat, at, new.astype(float), self._sight, self._weights, *_room(self._weights), out)
+    _changes(flat, at, np.array(new, dtype=float, order="C"), self._sight, self._weights, *_room(self._weights), out)
     return out
 
 
