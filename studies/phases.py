@@ -3,8 +3,11 @@
     python studies/phases.py
 
 Each repetition samples its own training and test configurations, trains its own networks for L = 10, 20, 30, 40, and
-measures T_c and ν on the square and, with the same networks, on the triangular lattice. Finished repetitions are kept in
-results/phases/, so that an interrupted study continues where it stopped; the summary goes to studies/phases.json.
+measures T_c and ν on the square and, with the same networks, on the triangular lattice. Both cases, the label at T_c and at
+2.20, use the same seeds: repetition k of one and of the other share initial weights and the seeds of their configurations.
+
+Finished repetitions are kept in results/phases/ with the settings that made them, so that an interrupted study continues where
+it stopped; a file made with other settings is refused, one without settings is made again. The summary goes to studies/phases.json.
 """
 
 import argparse
@@ -24,10 +27,20 @@ from uqphys.scaling import collapse, shifted_peaks
 
 SIZES, T_C = (10, 20, 30, 40), 1 / BETA_C
 LABELS = {"label at T_c": T_C, "label at 2.20": 2.20}
+TRAINING = {"half": 1.245, "temperatures": 166, "draws": 80, "epochs": 5}  # half the range of T; per chain of four, at each T and L
+TEST = {"square": {"centre": 2.27, "stretch": 1.0, "draws": 300, "chains": 4, "thin": 8},
+        "triangular": {"centre": 3.64, "stretch": 1.7, "draws": 40, "chains": 16, "thin": 4}}  # T = centre + stretch x / L
+X = {"from": -3, "to": 4, "points": 12}
 
 
-def training_temperatures(label, half=1.245, n=166):
+def settings(case, seed):
+    "All that a repetition depends on, as it is kept with its results."
+    return {"case": case, "seed": seed, "sizes": list(SIZES), "label": LABELS[case], "training": TRAINING, "test": TEST, "x": X}
+
+
+def training_temperatures(label):
     "Equal steps, the label in the middle of one of them: the boundary of the classes is where the label says."
+    half, n = TRAINING["half"], TRAINING["temperatures"]
     return label + 2 * half / n * (np.arange(n) - (n - 1) / 2)
 
 
@@ -36,9 +49,9 @@ def networks(case, seed):
     nets, said = {}, {}
     for L in SIZES:
         label = LABELS[case]
-        run = phase_samples(Ising((L, L)), training_temperatures(label), draws=80, seed=1000 * seed + L)
+        run = phase_samples(Ising((L, L)), training_temperatures(label), draws=TRAINING["draws"], seed=1000 * seed + L)
         nets[L] = PhaseClassifier((L, L), seed=seed)
-        history = train_classifier(nets[L], run, label, seed=seed, epochs=5)
+        history = train_classifier(nets[L], run, label, seed=seed, epochs=TRAINING["epochs"])
         said[L] = {"training": history.training[history.best_epoch], "validation": history.validation[history.best_epoch]}
     return nets, said
 
@@ -52,16 +65,32 @@ def measure(curves):
             "curves": [json.loads(c.round(6).to_json(orient="values")) for c in curves]}
 
 
+def test_configurations(lattice, L, seed):
+    "Fresh ensembles around the transition of a lattice."
+    t, x = TEST[lattice], np.linspace(X["from"], X["to"], X["points"])
+    model = {"square": Ising, "triangular": TriangularIsing}[lattice]((L, L))
+    return phase_samples(model, t["centre"] + t["stretch"] * x / L, draws=t["draws"], chains=t["chains"], thin=t["thin"], seed=seed)
+
+
+def kept(file, wanted):
+    "A finished repetition, or None; exits if it was made with other settings."
+    if not file.exists():
+        return None
+    found = json.loads(file.read_text())
+    if "settings" in found and found["settings"] != wanted:
+        differ = sorted(k for k in {*wanted, *found["settings"]} if found["settings"].get(k) != wanted.get(k))
+        raise SystemExit(f"{file}: made with other settings ({', '.join(differ)}); expected those of this study: give another --folder, or remove the file")
+    return found if "settings" in found else None
+
+
 def repetition(case, seed):
     "One walk: networks, curves on fresh configurations of both lattices, what they say."
     start = time.perf_counter()
     nets, said = networks(case, seed)
-    out = {"case": case, "seed": seed, "losses": said}
-    x = np.linspace(-3, 4, 12)
-    out["square"] = measure([output_curve(nets[L], phase_samples(Ising((L, L)), 2.27 + x / L, draws=300, thin=8, seed=1000 * seed + 100 + L)) for L in SIZES])
+    out = {"case": case, "seed": seed, "settings": settings(case, seed), "losses": said}
+    out["square"] = measure([output_curve(nets[L], test_configurations("square", L, 1000 * seed + 100 + L)) for L in SIZES])
     if case == "label at T_c":
-        run = {L: phase_samples(TriangularIsing((L, L)), 3.64 + 1.7 * x / L, draws=40, chains=16, thin=4, seed=1000 * seed + 200 + L) for L in SIZES}
-        out["triangular"] = measure([output_curve(nets[L], run[L]) for L in SIZES])
+        out["triangular"] = measure([output_curve(nets[L], test_configurations("triangular", L, 1000 * seed + 200 + L)) for L in SIZES])
     return out | {"seconds": time.perf_counter() - start}
 
 
@@ -106,7 +135,7 @@ def main():
     walks = []
     for case, seed in tqdm(jobs, desc="repetitions"):
         file = options.folder / f"{case.replace(' ', '-')}-{seed:03d}.json"
-        if not file.exists():
+        if kept(file, settings(case, seed)) is None:
             with one_thread():
                 done = repetition(case, seed)
             part = file.with_suffix(".part")

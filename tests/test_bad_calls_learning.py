@@ -50,6 +50,7 @@ TABLE = [
     *rows_of("learned_models.LearnedModel", lambda t, v: LearnedModel(v, t.net), "shape", ((4, "4"), ((4, 4, 4), r"\(4, 4, 4\)"), ((0, 4), r"\(0, 4\)")), "must"),
     *rows_of("learned_models.LearnedModel", lambda t, v: LearnedModel((4, 4), v), "network",
              ((None, "None"), (MLP((4, 4)), "MLP"), (LocalEnergyNet(outputs=2), "2 outputs")), "one output"),
+    ("learned_models.LearnedModel", lambda t: LearnedModel((4, 4), type("Own", (LocalEnergyNet,), {"features": lambda self, x: x})()), "network", "Own", "must be a LocalEnergyNet"),
     ("learned_models.LearnedModel", lambda t: t.law.energy(t.x[:, :3]), "x", r"\(2, 3, 4\)", r"\(..., 4, 4\)"),
     ("learned_models.LearnedModel", lambda t: t.law.energy(0.0 * t.x), "x", r"0\.0", r"-1 or \+1"),
     ("learned_models.LearnedModel", lambda t: t.law.force(t.x), "network", "'spins'", "'real'"),

@@ -8,7 +8,7 @@ import torch
 
 from common import assert_complete, assert_refused, row_name, rows_of
 from uqphys import convolutions
-from uqphys.architectures import kernel_images, point_group
+from uqphys.architectures import ACTIVATIONS, kernel_images, point_group
 from uqphys.convolutions import LatticeCNN, circular_convolution, transform_lattice
 from uqphys.models import random_fields, random_spins
 from uqphys.sampling import one_thread
@@ -100,7 +100,25 @@ def test_a_network_has_no_symmetry_that_it_does_not_claim():
     for options, turned, flipped in (({}, False, False), ({"lattice_symmetric": True}, True, False), ({"flip_symmetric": True}, False, True)):
         net = LatticeCNN(2, values="real", **options)
         assert largest_change(net, x, group[:1], [(1, 0), (0, 1), (2, 3)], (1,)) < 1e-12
-        assert (largest_change(net, x, *turns) < 1e-12) == turned and (largest_change(net, x, *flips) < 1e-12) == flipped
+        for elements, claimed in ((turns, turned), (flips, flipped)):
+            change = largest_change(net, x, *elements)
+            assert change < 1e-12 if claimed else change > 1e-3
+
+
+def test_every_activation_is_used():
+    x = random_fields((5, 6), 4, seed=3)
+    with torch.no_grad():
+        told = {name: LatticeCNN(2, values="real", activation=name)(x).numpy() for name in ACTIVATIONS}
+    assert all(np.abs(told[a] - told[b]).max() > 1e-3 * np.abs(told[a]).max() for a, b in itertools.combinations(told, 2))
+
+
+def test_an_oriented_network_tells_apart_what_one_that_is_not_cannot():
+    "Two configurations whose sites have the same spins and sums over neighbours and diagonal neighbours, but in other directions."
+    x = np.array([["-+++-", "-+---", "+--+-", "+--++"], ["-+-++", "-+++-", "++---", "----+"]])
+    x = np.array([[[1 if s == "+" else -1 for s in row] for row in rows] for rows in x], dtype=np.int8)
+    with torch.no_grad():
+        blind, seeing = (LatticeCNN(2, (4,), lattice_symmetric=True, oriented=oriented, seed=1)(x)[:, 0] for oriented in (False, True))
+    assert abs(blind[0] - blind[1]) < 1e-13 and abs(seeing[0] - seeing[1]) > 1e-2
 
 
 def test_features_begin_with_one_or_the_number_of_sites_and_are_double():
@@ -174,6 +192,33 @@ def test_standardising_brings_fields_to_order_one():
     assert float(flip.offset) == 0 and torch.allclose(flip(x), flip(-x), rtol=1e-13)
 
 
+def test_standardising_a_constant_divides_by_nothing():
+    for value in (0.3, 0.1, 0.0):
+        net = LatticeCNN(values="real")
+        net.standardise(np.full((3, 5, 7), value))
+        assert net.scale == 1 and torch.isfinite(net(random_fields((5, 7), 2, seed=0))).all()
+
+
+def test_inputs_may_be_lists_and_arrays_of_any_layout():
+    net, x = LatticeCNN(values="real"), random_fields((4, 5), 3, seed=0)
+    still = x.copy()
+    still.flags.writeable = False
+    for same in (x.tolist(), x[:, ::-1][:, ::-1], x.astype(">f8"), x.astype(np.longdouble), np.asfortranarray(x), still, torch.from_numpy(x)):
+        assert torch.equal(net(same), net(x))
+    spins = random_spins((4, 5), 3, seed=0)
+    assert torch.equal(LatticeCNN()(spins.tolist()), LatticeCNN()(spins)) and torch.equal(LatticeCNN()(spins.astype(">i4")), LatticeCNN()(spins))
+
+
+def test_orientations_are_listed_only_where_they_are_used(monkeypatch):
+    x = random_spins((3,) * 4, 2, seed=0)
+    for ndim, width in ((1, 4), (2, 5), (3, 3), (3, 4), (4, 3)):
+        images = kernel_images(ndim, width)
+        assert np.array_equal(convolutions._orbits(ndim, width), np.unique(images.min(0), return_inverse=True)[1])
+    monkeypatch.setattr(convolutions, "kernel_images", None)
+    assert LatticeCNN(4)(x).shape == LatticeCNN(4, lattice_symmetric=True, oriented=False)(x).shape == (2, 1)
+    assert LatticeCNN(6, (1,)).reach == 1
+
+
 # ---- bad calls
 
 SPINS = random_spins((4, 4), 3, seed=0)
@@ -199,9 +244,11 @@ BAD = [
     *rows_of(NAME, lambda t, v: LatticeCNN(values=v), "values", (("complex", "'complex'"), (None, "None")), "must be one of"),
     *rows_of(NAME, lambda t, v: LatticeCNN(activation=v), "activation", (("sin", "'sin'"), (None, "None")), "must be one of"),
     *rows_of(NAME, lambda t, v: LatticeCNN(seed=v), "seed", ((-1, "-1"), (1.5, r"1\.5"), (None, "None"), (True, "True")), "must be a whole number"),
-    *rows_of(NAME, lambda t, v: LatticeCNN()(v), "x", ((None, "None"), ([[1]], r"\[\[1\]\]"), (SPINS[0], r"\(4, 4\)"), (SPINS[:0], r"\(0, 4, 4\)"), (SPINS * 0, "0"),
-                                                   (SPINS[:, :2], r"\(2, 4\)"), (np.full((1, 4, 4), math.nan), "nan")), "must be"),
-    *rows_of(NAME, lambda t, v: LatticeCNN(values="real").standardise(v), "x", ((None, "None"), (np.full((1, 4, 4), math.inf), "inf"), (np.ones((1, 2, 2)), r"\(2, 2\)")), "must be"),
+    *rows_of(NAME, lambda t, v: LatticeCNN()(v), "x", ((None, "None"), ([[1]], r"\(1, 1\)"), (SPINS[0], r"\(4, 4\)"), (SPINS[:0], r"\(0, 4, 4\)"), (SPINS * 0, "0"), ("up", "'up'"),
+                                                   (1j * SPINS, "complex"), (SPINS[:, :2], r"\(2, 4\)"), (np.full((1, 4, 4), math.nan), "nan")), "must be|expected"),
+    *rows_of(NAME, lambda t, v: LatticeCNN(v, (1,), lattice_symmetric=True), "kernel", ((6, "3"),), "at most"),
+    *rows_of(NAME, lambda t, v: LatticeCNN(kernel=v, flip_symmetric=True), "kernel", ((1, "1"),), "must be at least 2"),
+    *rows_of(NAME, lambda t, v: LatticeCNN(values="real").standardise(v), "x", ((None, "None"), (np.full((1, 4, 4), math.inf), "inf"), (np.ones((1, 2, 2)), r"\(2, 2\)")), "must be|expected"),
 ]
 
 

@@ -14,6 +14,7 @@ from uqphys.exact import BETA_C, all_states
 from uqphys.inverse import (CouplingEstimator, Couplings, check_terms, fisher_information, maximum_likelihood, pseudo_likelihood,
                             simulated_sums, sufficient_statistics, summaries)
 from uqphys.models import Ising, random_spins
+from uqphys.phases import TriangularIsing, triangular_clusters
 from uqphys.sampling import sample
 
 NAMES = ("J", "J2", "K", "h")
@@ -162,6 +163,38 @@ def test_simulated_sums_and_summaries():
     assert rows.shape == (3, 3) and np.allclose(rows[:, :2], sums.mean(1) / 16) and np.allclose(rows[:, 2], 800**-0.5)
 
 
+def test_simulations_are_thinned_after_a_hundred_sweeps(monkeypatch):
+    asked = []
+    monkeypatch.setattr(inverse, "sample", lambda model, beta=1.0, **options: asked.append((beta, options)) or sample(model, beta, **options))
+    theta, kept = [[0.3], [0.1]], dict(terms=("J",), seed=4)
+    every, second = simulated_sums((4, 4), theta, 10, thin=1, **kept), simulated_sums((4, 4), theta, 5, thin=2, **kept)
+    assert np.array_equal(second, every[:, 1::2]) and not np.array_equal(second, every[:, :5])
+    assert [(beta, options["burn_in"], options["thin"]) for beta, options in asked] == [(1.0, 100, 1)] * 2 + [(1.0, 100, 2)] * 2
+
+
+def test_a_short_run_gives_an_estimate_but_no_error():
+    t = things()
+    assert np.array_equal(t.net.estimate(t.short), t.net.estimate(t.short.config.values.reshape(-1, 4, 4)))
+
+
+def test_tensors_and_arrays_in_any_memory_give_the_same():
+    x = exact_draws(TRUTH, 60, 20)
+    told = pseudo_likelihood(x)
+    for y in (torch.as_tensor(x), torch.as_tensor(x, dtype=torch.float64).requires_grad_(), torch.as_tensor(x, dtype=torch.bfloat16), x[::-1][::-1], x.astype(">f8"),
+              np.broadcast_to(x, x.shape)):
+        assert np.array_equal(sufficient_statistics(y), sufficient_statistics(x)) and np.array_equal(pseudo_likelihood(y).values, told.values)
+        assert np.array_equal(maximum_likelihood(y).values, maximum_likelihood(x).values)
+    sums = torch.ones(2, 3, 2, dtype=torch.float64, requires_grad=True)
+    assert np.array_equal(summaries(sums, 4), summaries(sums.detach().numpy(), 4))
+    grown = fisher_information((3, 3), torch.tensor([0.1, 0.2], dtype=torch.float64, requires_grad=True), ("J", "h"))
+    assert np.array_equal(grown, fisher_information((3, 3), (0.1, 0.2), ("J", "h")))
+
+
+def test_results_can_be_compared_and_collected():
+    one, other = (pseudo_likelihood(exact_draws(TRUTH, 60, 20)) for _ in range(2))
+    assert one == one and one != other and len({one, other}) == 2 and one in [other, one]
+
+
 def test_an_estimator_learns_the_posterior_mean():
     "One coupling, a field alone: the posterior mean is an integral over one number."
     rng = np.random.default_rng(3)
@@ -192,7 +225,8 @@ def test_an_estimator_learns_the_posterior_mean():
 def things():
     x = random_spins((4, 4), 30, 0)
     run = sample(Ising((4, 4)), 0.2, draws=20, chains=2, burn_in=5, seed=1, progress=False)
-    return SimpleNamespace(x=x, run=run, bare=run.drop_vars("config"), short=run.isel(draw=slice(0, 5)), net=CouplingEstimator(("J", "h"), (4,)),
+    bare = TriangularIsing((4, 4))
+    return SimpleNamespace(x=x, run=run, triangular=triangular_clusters(bare, 0.2, draws=20, chains=2, seed=0), other=run.rename(chain="c"), bare=run.drop_vars("config"), short=run.isel(draw=slice(0, 5)), net=CouplingEstimator(("J", "h"), (4,)),
                            line=np.where(np.arange(4) < 2, 1, -1) * np.ones((3, 4, 1)))
 
 
@@ -200,12 +234,12 @@ def rows_of(name, call, argument, values, accepted):
     return [(f"inverse.{name}", lambda t, v=v: call(t, v(t) if callable(v) else v), argument, shown, accepted) for v, shown in values]
 
 
-BAD_TERMS = ((None, "None"), ("J", "'J'"), ((), r"\(\)"), (("J", "J3"), "J3"), (("J", "J"), "J"), ((1,), "1"), ({"J": 1}, "J"))
+BAD_TERMS = ((None, "None"), ("J", "terms='J'"), ((), r"\(\):"), (("J", "J3"), "J3"), (("J", "J"), r"\('J', 'J'\)"), ((1,), r"\(1,\)"), ({"J": 1}, r"\{'J': 1\}"))
 BAD_SPINS = ((None, "None"), ([[1, -1]], r"\[\[1, -1\]\]"), (np.zeros((2, 4, 4)), r"0\.0"), (np.full((2, 4, 4), np.nan), "nan"), (np.ones((3, 4, 1)), r"\(3, 4, 1\)"),
              (np.ones((0, 4, 4)), r"\(0, 4, 4\)"), (np.ones(4), r"\(4,\)"), ("spins", "'spins'"))
 ONE, FEW = ((np.ones((4, 4)), r"\(4, 4\)"), (np.ones((1, 2, 4, 4)), r"\(1, 2, 4, 4\)")), "finite maximum"
 SPINS, TERM, COUNT = r"-1, \+1|-1 or \+1|array of spins", "must be a tuple of different names", "whole number >="
-DEAD = ((np.ones((3, 4, 4)), "pseudo|likelihood"), (-np.ones((3, 4, 4)), "pseudo|likelihood"))
+DEAD = ((np.ones((3, 4, 4)), r"\(3, 4, 4\)"), (-np.ones((2, 4, 4)), r"\(2, 4, 4\)"))
 
 TABLE = [
     *rows_of("check_terms", lambda t, v: check_terms(v), "terms", BAD_TERMS, TERM),
@@ -214,8 +248,11 @@ TABLE = [
     *rows_of("pseudo_likelihood", lambda t, v: pseudo_likelihood(t.x, v), "terms", BAD_TERMS, TERM),
     *rows_of("pseudo_likelihood", lambda t, v: pseudo_likelihood(v), "x", BAD_SPINS, SPINS),
     *rows_of("pseudo_likelihood", lambda t, v: pseudo_likelihood(v), "x", ONE, r"must be \(n, Lx, Ly\)"),
-    *rows_of("pseudo_likelihood", lambda t, v: pseudo_likelihood(v), "x", (*DEAD, (lambda t: t.line, "pseudo")), FEW),
-    *rows_of("pseudo_likelihood", lambda t, v: pseudo_likelihood(v), "x", ((lambda t: t.bare, "energy"),), "must be an ensemble with config"),
+    *rows_of("pseudo_likelihood", lambda t, v: pseudo_likelihood(v), "x", (*DEAD, (lambda t: t.line, r"\(3, 4, 4\)")), FEW),
+    *rows_of("pseudo_likelihood", lambda t, v: pseudo_likelihood(v), "x", ((lambda t: t.bare, "energy"), (lambda t: t.other, r"\('c', 'draw'"), (lambda t: t.run.isel(chain=0), r"\('draw',")), "must be an ensemble with config"),
+    *rows_of("pseudo_likelihood", lambda t, v: pseudo_likelihood(v), "x", ((lambda t: t.triangular, "TriangularIsing"),), "square lattice"),
+    *rows_of("CouplingEstimator", lambda t, v: t.net.estimate(v), "x", ((lambda t: t.triangular, "TriangularIsing"),), "square lattice"),
+    *rows_of("pseudo_likelihood", lambda t, v: pseudo_likelihood(v), "x", ((lambda t: t.run.isel(chain=slice(0, 0)), r"\(0, 4, 4\)"), (lambda t: t.run.isel(draw=slice(0, 0)), r"\(0, 4, 4\)")), "not empty"),
     *rows_of("pseudo_likelihood", lambda t, v: pseudo_likelihood(v), "x", ((lambda t: t.short, "5 draws"),), "at least 10 draws"),
     *rows_of("pseudo_likelihood", lambda t, v: pseudo_likelihood(t.x, groups=v), "groups",
              ((3, "3"), ([1, 2], r"\[1, 2\]"), (np.full(30, 0.5), r"0\.5"), ("ab", "'ab'"), ([[1, 2], [3]], r"\[\[1, 2\], \[3\]\]")), "must be whole numbers or names"),
@@ -225,21 +262,23 @@ TABLE = [
     *rows_of("maximum_likelihood", lambda t, v: maximum_likelihood(v), "x", ONE, r"must be \(n, Lx, Ly\)"),
     *rows_of("maximum_likelihood", lambda t, v: maximum_likelihood(v), "x", DEAD, FEW),
     *rows_of("maximum_likelihood", lambda t, v: maximum_likelihood(v), "x", ((lambda t: t.run, "Dataset"),), "independent configurations"),
-    *rows_of("maximum_likelihood", lambda t, v: maximum_likelihood(v), "shape", ((random_spins((5, 5), 9, 0), r"\(5, 5\)"),), "at most 20"),
+    *rows_of("maximum_likelihood", lambda t, v: maximum_likelihood(v), "x", ((random_spins((5, 5), 9, 0), r"\(9, 5, 5\)"),), "at most 20"),
     *rows_of("fisher_information", lambda t, v: fisher_information(v, (0.1,), ("J",)), "shape",
              ((None, "None"), ((4,), r"\(4,\)"), ((1, 4), r"\(1, 4\)"), ((5, 5), r"\(5, 5\)"), ((2, 2, 2), r"\(2, 2, 2\)")), "must be"),
     *rows_of("fisher_information", lambda t, v: fisher_information((3, 3), v, ("J", "h")), "couplings",
-             ((None, "None"), (0.3, r"0\.3"), ((0.3,), r"0\.3"), ((0.3, math.nan), "nan"), ((0.3, "h"), "'h'"), ((0.3, None), "None")), "must be 2 finite numbers"),
+             ((None, "None"), (0.3, r"0\.3"), ((0.3,), r"0\.3"), ((0.3, math.nan), "nan"), ((0.3, "h"), r"\(0\.3, 'h'\)"), ((0.3, None), "None"), ([[0.1], [0.2, 0.3]], r"\[\[0\.1\], \[0\.2, 0\.3\]\]"),
+              ((0.1, 1e308), r"1e\+308"), ((0.1, True), "True"), ((0.1, 1j), "1j"), (("0.1", "0.2"), r"'0\.1'")), "must be 2 finite numbers up to 1e\\+06"),
     *rows_of("fisher_information", lambda t, v: fisher_information((3, 3), (0.1,), v), "terms", BAD_TERMS, TERM),
     *rows_of("simulated_sums", lambda t, v: simulated_sums((4, 4), v, 10, seed=1), "couplings",
-             ((None, "None"), ([0.1, 0, 0, 0], r"0\.1"), ([[0.1, 0.2]], r"0\.2"), ([[0.1, 0, 0, math.inf]], "inf"), ("ab", "'ab'"), (np.zeros((0, 4)), r"\[\]")), "must be a table"),
+             ((None, "None"), ([0.1, 0, 0, 0], r"0\.1"), ([[0.1, 0.2]], r"0\.2"), ([[0.1, 0, 0, math.inf]], "inf"), ("ab", "'ab'"), (np.zeros((0, 4)), r"\[\]"), (np.full((1, 4), 1j), r"1\.?j"),
+              ([["0.1"] * 4], r"'0\.1'"), ([[True, 0.1, 0, 0]], "True"), (np.ones((1, 4), dtype=bool), "True"), ([[1e300, 0, 0, 0]], r"1e\+300"), ([[0.1], [0.1, 0.2]], r"\[0\.1\]")), "must be a table"),
     *rows_of("simulated_sums", lambda t, v: simulated_sums(v, [[0.1] * 4], 10, seed=1), "shape", ((None, "None"), ((4,), r"\(4,\)"), ((1, 4), r"\(1, 4\)")), "must be"),
     *rows_of("simulated_sums", lambda t, v: simulated_sums((4, 4), [[0.1] * 4], v, seed=1), "draws", ((0, "0"), (1.5, r"1\.5"), (None, "None")), COUNT),
     *rows_of("simulated_sums", lambda t, v: simulated_sums((4, 4), [[0.1] * 4], 9, thin=v, seed=1), "thin", ((0, "0"), (1.5, r"1\.5"), (None, "None")), COUNT),
     *rows_of("simulated_sums", lambda t, v: simulated_sums((4, 4), [[0.1] * 4], 9, seed=v), "seed", ((-1, "-1"), (1.5, r"1\.5"), (None, "None")), COUNT),
     *rows_of("simulated_sums", lambda t, v: simulated_sums((4, 4), [[0.1] * 4], 9, terms=v, seed=1), "terms", BAD_TERMS, TERM),
     *rows_of("summaries", lambda t, v: summaries(v, 16), "total", ((None, "None"), ("ab", "'ab'"), ([1.0], r"\(1,\)"), ([[math.nan]], "nan"), (np.zeros((0, 2)), r"\(0, 2\)"),
-             ([[1, 2], [3]], r"\[\[1, 2\], \[3\]\]")), "must be finite sums"),
+             ([[1, 2], [3]], r"\[\[1, 2\], \[3\]\]"), ([["1"]], "'1'"), ([[True]], "True"), (np.array([[1j]]), r"1\.?j")), "must be finite sums"),
     *rows_of("summaries", lambda t, v: summaries([[1.0]], v), "sites", ((0, "0"), (1.5, r"1\.5"), (None, "None")), COUNT),
     *rows_of("CouplingEstimator", lambda t, v: CouplingEstimator(v), "terms", BAD_TERMS, TERM),
     *rows_of("CouplingEstimator", lambda t, v: CouplingEstimator(hidden=v), "hidden", ((4, "4"), ((0,), "0"), (None, "None")), "expected a sequence|whole number >= 1"),

@@ -18,7 +18,7 @@ import xarray as xr
 from .analysis import format_uncertainty, gamma_error
 from .architectures import MLP, Regressor, check_widths
 from .exact import all_states
-from .models import Ising, _shown, check_count, check_number, check_seed, check_shape, check_spins
+from .models import Ising, _shown, check_count, check_seed, check_shape, check_spins
 from .models import diagonal_sum, pair_sum, plaquette_sum, site_sum
 from .sampling import sample
 
@@ -41,16 +41,17 @@ def sufficient_statistics(
     terms: Sequence[str] = ("J", "J2", "K", "h"),  # couplings that are to be found
 ) -> np.ndarray:  # (..., k), float64, total sums
     "The sums T(s) that multiply the couplings in ln p(s) = θ·T(s) - ln Z: all that configurations tell of θ."
-    terms, _ = check_terms(terms), _check_configurations(x)
+    terms, x = check_terms(terms), _spins(x)
     return np.stack([np.asarray(TERMS[t](x, 2), dtype=float) for t in terms], axis=-1)
 
 
-def _check_configurations(x):
-    "Raise `ValueError` unless x holds spins on a square lattice with lengths >= 2."
+def _spins(x):
+    "Spins on a square lattice with lengths >= 2 as an array of int8, from an array or a tensor; `ValueError` for anything else."
     shape = tuple(getattr(x, "shape", ()))
     if len(shape) < 2 or min(shape) < 1 or min(shape[-2:]) < 2:
         raise ValueError(f"x={_shown(x)} of shape {shape}: must be an array of spins (..., Lx, Ly), not empty, with lengths >= 2")
     check_spins(x, shape[-2:])
+    return x.detach().cpu().to(torch.int8).numpy() if isinstance(x, torch.Tensor) else np.asarray(x, dtype=np.int8)
 
 # %% ../nbs/213_inverse.ipynb #213-009
 def _local_fields(x, terms):
@@ -86,10 +87,10 @@ def _newton(step, theta, what):
         theta, (value, slope, curvature) = theta + scale * move, now
         if abs(theta).max() > 20:
             break
-    raise ValueError(f"x: the {what} has no single, finite maximum (spins too uniform or too few); expected more or more varied configurations")
+    raise ValueError(f"{what} has no single, finite maximum (spins too uniform or too few); expected more or more varied configurations")
 
 # %% ../nbs/213_inverse.ipynb #213-013
-def _pseudo_newton(a):
+def _pseudo_newton(a, shown="x"):
     "θ of largest pseudo-likelihood for a (m, k), and minus the curvature there."
     rows, counts = np.unique(a, axis=0, return_counts=True)
 
@@ -98,7 +99,7 @@ def _pseudo_newton(a):
         p = 1 / (1 + np.exp(np.clip(z, -700, 700)))
         curvature = 4 * (rows * (counts * p * (1 - p))[:, None]).T @ rows
         return -counts @ np.logaddexp(0, -z), 2 * rows.T @ (counts * p), curvature
-    return _newton(step, np.zeros(rows.shape[1]), "pseudo-likelihood")
+    return _newton(step, np.zeros(rows.shape[1]), f"{shown}: the pseudo-likelihood")
 
 # %% ../nbs/213_inverse.ipynb #213-016
 def _bond(x, step, terms):
@@ -152,7 +153,7 @@ def _between_draws(u, inverse, chains):
     return np.outer(errors, errors) * np.corrcoef(influence.T).reshape(len(inverse), -1)
 
 # %% ../nbs/213_inverse.ipynb #213-020
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Couplings:
     "Estimated couplings β J, β J2, β K, β h (no unit) with their covariance; prints as βJ = 0.4407(12)."
     terms: tuple[str, ...]  # which couplings, k of them
@@ -176,10 +177,12 @@ def pseudo_likelihood(
 ) -> Couplings:
     "Couplings times β from configurations, by Besag's pseudo-likelihood, with sandwich errors. ValueError if no maximum exists."
     terms, (x, chains) = check_terms(terms), _configurations(x)
+    if chains and len(x) < 10 * chains:
+        raise ValueError(f"x with {len(x) // chains} draws: must have at least 10 draws in each chain, or errors cannot be told")
     labels = _check_groups(groups, len(x), len(terms))
     fields = _local_fields(x, terms)
     a = x[..., None] * fields
-    theta, curvature = _pseudo_newton(a.reshape(-1, len(terms)))
+    theta, curvature = _pseudo_newton(a.reshape(-1, len(terms)), f"x of shape {x.shape}")
     inverse = np.linalg.inv(curvature)
     if labels is None and chains:
         covariance = _between_draws(_slopes(a, theta), inverse, chains)
@@ -194,16 +197,17 @@ def _configurations(x):
     "Configurations (n, Lx, Ly), and the number of chains (0: they are independent)."
     chains = 0
     if isinstance(x, xr.Dataset):
-        if "config" not in x or "draw" not in x.sizes or x.config.ndim != 4:
-            raise ValueError(f"x={_shown(list(x))}: must be an ensemble with config (chain, draw, x, y); sample(..., keep='configs') makes one")
+        if "config" not in x or not {"chain", "draw"} <= set(x.config.dims) or x.config.ndim != 4:
+            dims = x.config.dims if "config" in x else "no config"
+            raise ValueError(f"x={_shown(list(x))} with {dims}: must be an ensemble with config (chain, draw, x, y); sample(..., keep='configs') makes one")
+        if str(x.attrs.get("model")).startswith("TriangularIsing("):
+            raise ValueError(f"x of model {x.attrs['model']}: must be an ensemble on the square lattice, whose neighbours and squares the sums T count")
         chains, x = x.sizes["chain"], x.config.transpose("chain", "draw", ...).values
-        if x.shape[1] < 10:
-            raise ValueError(f"x with {x.shape[1]} draws: must have at least 10 draws in each chain, or errors cannot be told")
         x = x.reshape(-1, *x.shape[2:])
-    _check_configurations(x)
+    x = _spins(x)
     if x.ndim != 3:
-        raise ValueError(f"x of shape {tuple(x.shape)}: must be (n, Lx, Ly)")
-    return np.asarray(x.cpu() if hasattr(x, "cpu") else x), chains
+        raise ValueError(f"x of shape {x.shape}: must be (n, Lx, Ly)")
+    return x, chains
 
 # %% ../nbs/213_inverse.ipynb #213-025
 def _check_groups(groups, n, k):
@@ -250,10 +254,26 @@ def fisher_information(
 ) -> np.ndarray:  # (k, k)
     "Exact Fisher information of one configuration, the covariance of T; its inverse over n is the Cramér-Rao bound."
     shape, terms = check_shape(shape, dims=(2,), minimum=2), check_terms(terms)
-    message = f"couplings={_shown(couplings)}: must be {len(terms)} finite numbers, one for each of {terms}"
-    if not isinstance(couplings, (tuple, list, np.ndarray)) or np.shape(couplings) != (len(terms),):
-        raise ValueError(message)
-    return _moments(_levels(shape, terms), np.array([check_number("couplings", c, message[10:]) for c in couplings]))[2]
+    theta = _real_numbers(couplings)
+    if theta.shape != (len(terms),) or not (abs(theta) <= _LARGEST).all():
+        raise ValueError(f"couplings={_shown(couplings)}: must be {len(terms)} finite numbers up to {_LARGEST:g}, one for each of {terms}")
+    return _moments(_levels(shape, terms), theta)[2]
+
+
+_LARGEST = 1e6  # of a coupling times β, either sign; beyond some hundred all spins are frozen
+
+
+def _real_numbers(values):
+    "Numbers from a sequence, an array or a tensor as float64; a single NaN for anything else: text, bool, complex, ragged rows."
+    try:
+        if isinstance(values, torch.Tensor):
+            values = values.detach().cpu().numpy()
+        found = np.asarray(values)
+        single = () if isinstance(values, np.ndarray) else np.asarray(values, dtype=object).ravel()
+        good = found.dtype.kind in "iuf" and not any(isinstance(v, (bool, np.bool_)) for v in single)
+    except (TypeError, ValueError):
+        good = False
+    return found.astype(float) if good else np.array(math.nan)
 
 # %% ../nbs/213_inverse.ipynb #213-033
 def maximum_likelihood(
@@ -264,12 +284,14 @@ def maximum_likelihood(
     terms, (x, chains) = check_terms(terms), _configurations(x)
     if chains:
         raise ValueError("x of type Dataset: must be an array of independent configurations (n, Lx, Ly)")
+    if x[0].size > 20:
+        raise ValueError(f"x of shape {x.shape}: {x[0].size} sites are too many to add up all states; must be at most 20")
     data, levels = sufficient_statistics(x, terms).mean(0), _levels(x.shape[1:], terms)
 
     def step(theta):
         log_z, mean, covariance = _moments(levels, theta)
         return theta @ data - log_z, data - mean, covariance
-    theta, fisher = _newton(step, np.zeros(len(terms)), "likelihood")
+    theta, fisher = _newton(step, np.zeros(len(terms)), f"x of shape {x.shape}: the likelihood")
     return Couplings(terms, theta, np.linalg.inv(fisher) / len(x), len(x))
 
 # %% ../nbs/213_inverse.ipynb #213-038
@@ -301,12 +323,9 @@ def summaries(
 ) -> np.ndarray:  # (b, k + 1): T/N averaged over the n configurations, and 1/√n
     "All that n configurations tell of their couplings, in k + 1 numbers of order one."
     sites = check_count("sites", sites)
-    try:
-        sums = np.asarray(total, dtype=float)
-    except (TypeError, ValueError):
-        sums = np.array(math.nan)
+    sums = _real_numbers(total)
     if sums.ndim < 2 or 0 in sums.shape or not np.isfinite(sums).all():
-        raise ValueError(f"total={_shown(total)} of shape {sums.shape}: must be finite sums (..., n, k), as sufficient_statistics gives them")
+        raise ValueError(f"total={_shown(total)}{f' of shape {sums.shape}' if sums.ndim else ''}: must be finite sums (..., n, k), as sufficient_statistics gives them")
     mean = (sums.mean(-2) / sites).reshape(-1, sums.shape[-1])
     return np.column_stack([mean, np.full(len(mean), sums.shape[-2] ** -0.5)])
 
@@ -331,12 +350,9 @@ CouplingEstimator.estimate, CouplingEstimator.standardise = _estimate, _standard
 # %% ../nbs/213_inverse.ipynb #213-044
 def _check_table(couplings, terms):
     "Couplings as a finite array (c, k)."
-    try:
-        values = np.array(couplings, dtype=float)
-    except (TypeError, ValueError):
-        values = np.array(math.nan)
-    if values.ndim != 2 or values.shape[1] != len(terms) or not len(values) or not np.isfinite(values).all():
-        raise ValueError(f"couplings={_shown(couplings)}: must be a table (c, {len(terms)}) of finite numbers, one column for each of {terms}")
+    values = _real_numbers(couplings)
+    if values.ndim != 2 or values.shape[1] != len(terms) or not len(values) or not (abs(values) <= _LARGEST).all():
+        raise ValueError(f"couplings={_shown(couplings)}: must be a table (c, {len(terms)}) of finite numbers up to {_LARGEST:g}, one column for each of {terms}")
     return values
 
 # %% ../nbs/213_inverse.ipynb #213-046

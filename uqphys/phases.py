@@ -7,6 +7,7 @@ __all__ = ['TRIANGULAR_STEPS', 'TRIANGULAR_T_C', 'TriangularIsing', 'triangular_
            'train_classifier', 'output_curve', 'crossing_temperature']
 
 # %% ../nbs/212_phases.ipynb #212-003
+import json
 import math
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ from .datasets import samples
 from .models import (Ising, _OnLattice, _shown, check_beta, check_count, check_number, check_seed, check_shape, check_spins,
                            pattern_spins, site_sum, spin_observables)
 from .reweighting import Measured
-from .sampling import sample
+from .sampling import _describe, sample
 from .training import History, train
 
 # %% ../nbs/212_phases.ipynb #212-006
@@ -88,8 +89,11 @@ def triangular_clusters(
     burn_in: int = 100,  # sweeps before the first draw
     thin: int = 4,  # sweeps from one draw to the next
     seed: int,  # root of all randomness
-) -> xr.Dataset:  # dims (chain, draw, x, y), as `sample` returns
-    "Configurations of the triangular lattice by Swendsen-Wang sweeps, all chains beginning ordered. ValueError for J <= 0."
+) -> xr.Dataset:  # variables (chain, draw) and config (chain, draw, x, y), as `sample` returns
+    """Configurations of the triangular lattice by Swendsen-Wang sweeps, all chains beginning ordered. ValueError for J <= 0.
+
+    All chains share one stream of random numbers: another number of chains gives other configurations in every chain.
+    """
     if not isinstance(model, TriangularIsing) or model.J <= 0:
         raise ValueError(f"model={_shown(model)}: must be a TriangularIsing with J > 0")
     beta, rng = check_beta(beta), np.random.default_rng([check_seed(seed), 212])
@@ -100,22 +104,29 @@ def triangular_clusters(
         spins = _cluster_sweep(spins, bonds, chance, rng)
         if sweep >= 0 and (sweep + 1) % thin == 0:
             out[:, sweep // thin] = spins.reshape(chains, *model.shape)
-    data = {name: (("chain", "draw"), values) for name, values in model.observables(out).items()}
-    told = dict(model=repr(model), shape=list(model.shape), beta=beta, method="swendsen-wang", seed=int(seed), burn_in=burn_in, thin=thin)
-    return xr.Dataset({**data, "config": (("chain", "draw", "x", "y"), out)}, attrs=told)
+    return _cluster_dataset(model, out, dict(beta=beta, method="swendsen-wang", seed=int(seed), burn_in=burn_in, thin=thin))
 
-# %% ../nbs/212_phases.ipynb #212-012
+# %% ../nbs/212_phases.ipynb #212-010
+def _cluster_dataset(model, configs, told):
+    "An ensemble with the coordinates and attributes that those of `sample` have."
+    data = {name: (("chain", "draw"), values) for name, values in model.observables(configs).items()}
+    reasons = dict(settings="{}", method_reason="the only one for clusters of this lattice", burn_in_reason="asked for",
+                   random_state=json.dumps({"bit_generator": "PCG64", "entropy": [told["seed"], 212], "shared_by": "all chains"}))
+    return xr.Dataset({**data, "config": (("chain", "draw", "x", "y"), configs)}, attrs={**_describe(model), **told, **reasons},
+                      coords={"chain": np.arange(configs.shape[0]), "draw": np.arange(configs.shape[1])})
+
+# %% ../nbs/212_phases.ipynb #212-013
 def _check_temperatures(temperatures):
     "Temperatures as a list of floats > 0."
     what = "must be a non-empty sequence of finite numbers > 0"
-    if isinstance(temperatures, (str, dict)) or not np.iterable(temperatures) or not len(values := list(temperatures)):
+    if isinstance(temperatures, (str, bytes, dict)) or not np.iterable(temperatures) or not len(values := list(temperatures)):
         raise ValueError(f"temperatures={_shown(temperatures)}: {what}")
     values = [check_number("temperatures", value, what) for value in values]
     if min(values) <= 1e-3:
         raise ValueError(f"temperatures={min(values)!r}: {what}, and above 0.001")
     return values
 
-# %% ../nbs/212_phases.ipynb #212-013
+# %% ../nbs/212_phases.ipynb #212-014
 def phase_samples(
     model,  # Ising (without squares) or TriangularIsing, with J > 0
     temperatures,  # where to sample, in the unit of J
@@ -137,7 +148,7 @@ def phase_samples(
     quiet = dict(method="swendsen-wang", progress=False)
     return [sample(model, 1 / T, seed=int(s), **options, **quiet) for T, s in zip(temperatures, seeds)]
 
-# %% ../nbs/212_phases.ipynb #212-015
+# %% ../nbs/212_phases.ipynb #212-016
 class PhaseClassifier(MLP):
     """A network whose output is the logit of "ordered": sigmoid units on spins divided by N**0.75, blind to a global flip.
 
@@ -161,13 +172,18 @@ class PhaseClassifier(MLP):
         "Set the scale of the inputs, N**0.75; it does not depend on the data x."
         self.scale.fill_(math.prod(self.config["shape"]) ** 0.75)
 
+    @torch.no_grad()
     def probability(self, x):
         "The probability of 'ordered', (n,) float64 array, of spins x (n, *shape)."
         check_spins(x, self.config["shape"])
-        with torch.no_grad():
-            return torch.cat([torch.sigmoid(self(part))[:, 0].cpu() for part in torch.as_tensor(x).split(4096)]).numpy()
+        return torch.cat([torch.sigmoid(self(part))[:, 0].cpu() for part in _plain(x).split(4096)]).numpy()
 
-# %% ../nbs/212_phases.ipynb #212-016
+# %% ../nbs/212_phases.ipynb #212-017
+def _plain(x):
+    "Spins as a tensor, from arrays of any strides and byte order."
+    return x if isinstance(x, torch.Tensor) else torch.from_numpy(np.array(x, dtype=np.int8))
+
+
 def _check_net(net):
     if not isinstance(net, PhaseClassifier):
         raise ValueError(f"net={type(net).__name__}: must be a PhaseClassifier")
@@ -178,26 +194,38 @@ def _check_ensembles(net, ensembles):
     if isinstance(ensembles, (xr.Dataset, str, dict)) or not np.iterable(ensembles) or not len(found := list(ensembles)):
         raise ValueError(f"ensembles={type(ensembles).__name__}: must be a non-empty list of ensembles, as phase_samples() returns")
     for k, e in enumerate(found):
-        if not isinstance(e, xr.Dataset) or "config" not in e or not e.attrs.get("beta", 0) > 0:
-            raise ValueError(f"ensembles[{k}]={type(e).__name__}: must be an ensemble with configurations and beta > 0")
-        if tuple(e["config"].shape[2:]) != net.config["shape"]:
-            shape = tuple(e["config"].shape[2:])
-            raise ValueError(f"ensembles[{k}] on a lattice of shape {shape}: must be {net.config['shape']}, as the network's")
+        if not isinstance(e, xr.Dataset) or "config" not in e or not {"chain", "draw"} <= set(e["config"].dims):
+            raise ValueError(f"ensembles[{k}]={type(e).__name__}: must be an ensemble with configurations (chain, draw, x, y)")
+        what, x = "must be a finite number > 0", _configurations(e)
+        if check_number(f"ensembles[{k}].attrs['beta']", e.attrs.get("beta"), what) <= 0:
+            raise ValueError(f"ensembles[{k}].attrs['beta']={e.attrs['beta']!r}: {what}")
+        if x.shape[2:] != net.config["shape"]:
+            raise ValueError(f"ensembles[{k}] on a lattice of shape {x.shape[2:]}: must be {net.config['shape']}, as the network's")
+        check_spins(x, net.config["shape"], f"ensembles[{k}].config")
     return found
 
-# %% ../nbs/212_phases.ipynb #212-017
+
+def _configurations(ensemble):
+    "Configurations (chain, draw, *shape)."
+    return ensemble["config"].transpose("chain", "draw", ...).values
+
+# %% ../nbs/212_phases.ipynb #212-018
 def train_classifier(
     net: PhaseClassifier,  # changed in place
     ensembles: list,  # as `phase_samples` returns, at temperatures on both sides of t_c
     t_c: float,  # the label: ordered where T < t_c
     *,
     seed: int,  # of the split and of the order of the batches
-    epochs: int = 20,  # passes over the data; at least 1000 steps in all are needed
+    epochs: int = 20,  # passes over the data
     learning_rate: float = 0.03,  # of AdamW at the start; it falls to zero
     batch_size: int = 256,  # configurations per step
     weight_decay: float = 1e-3,  # of AdamW
 ) -> History:
-    "Teach a network to tell T < t_c from T > t_c by least cross-entropy; a tenth of the chains is held out to judge by."
+    """Teach a network to tell T < t_c from T > t_c by least cross-entropy, and keep the weights that did best on held-out chains.
+
+    Of the chains at each temperature a tenth is held out, but at least one: one in four, if there are four.
+    Check what comes out: too few steps leave a network that answers alike everywhere.
+    """
     _check_net(net)
     ensembles, label = _check_ensembles(net, ensembles), check_number("t_c", t_c)
     below = [1 / e.attrs["beta"] < label for e in ensembles]
@@ -207,34 +235,49 @@ def train_classifier(
     return train(net, examples, seed=seed, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, loss="cross_entropy",
                  weight_decay=weight_decay, validation=0.1, patience=epochs, progress=False)
 
-# %% ../nbs/212_phases.ipynb #212-018
+# %% ../nbs/212_phases.ipynb #212-019
 def output_curve(
     net: PhaseClassifier,  # trained
     ensembles: list,  # fresh ones: not those that it was trained on
 ) -> pd.DataFrame:  # columns L, T, value, error: ready for `collapse`
-    "The mean probability of 'ordered' at each temperature, with an error that knows of autocorrelation."
+    "The mean probability of 'ordered' at each temperature, with an error that knows of autocorrelation; at least 10 draws per chain."
     _check_net(net)
     rows = []
-    for e in _check_ensembles(net, ensembles):
-        x = e["config"].values
+    for k, e in enumerate(_check_ensembles(net, ensembles)):
+        x = _configurations(e)
+        if x.shape[1] < 10:
+            raise ValueError(f"ensembles[{k}] with {x.shape[1]} draws: must have at least 10 in each chain, or errors cannot be told")
         found = gamma_error(net.probability(x.reshape(-1, *x.shape[2:])).reshape(x.shape[:2]), "output")
         rows.append((x.shape[-1], 1 / e.attrs["beta"], found.value, max(found.error, 1e-6)))
     return pd.DataFrame(rows, columns=["L", "T", "value", "error"])
 
-# %% ../nbs/212_phases.ipynb #212-019
+# %% ../nbs/212_phases.ipynb #212-020
 def _check_curve(curve, level):
-    "The points of one size near the level, as arrays T, value, error."
+    "The points of one size near the level, as arrays T, value, error, in the order of T."
     if not isinstance(curve, pd.DataFrame) or not {"L", "T", "value", "error"} <= set(curve) or curve["L"].nunique() != 1:
         raise ValueError(f"curve={type(curve).__name__}: must be a table of one size, with columns L, T, value, error")
     if not 0 < check_number("level", level) < 1:
         raise ValueError(f"level={level!r}: must be a number between 0 and 1")
+    _check_column(curve, "T", -math.inf, math.inf)
+    _check_column(curve, "value", 0, 1)
     near = curve[(curve["value"] > 0.4 * level) & (curve["value"] < 1 - 0.4 * (1 - level))].sort_values("T")
+    _check_column(near, "error", 1e-12, 1)
     t, y, e = (near[c].to_numpy(float) for c in ("T", "value", "error"))
-    if len(t) < 4 or not (y[0] > level > y[-1]) or not (e > 0).all():
-        raise ValueError(f"curve: {len(t)} points near level={level:g}; must be at least 4, on both sides, falling with T, with errors > 0")
+    if len(np.unique(t)) < 4 or not (y[0] > level > y[-1]):
+        raise ValueError(f"curve: {len(np.unique(t))} points near level={level:g}; must be at least 4 different T, on both sides, falling with T")
     return t, y, e
 
-# %% ../nbs/212_phases.ipynb #212-020
+
+def _check_column(curve, name, low, high):
+    "Raise `ValueError` unless a column holds finite numbers within bounds."
+    values = curve[name]
+    good = values.dtype.kind in "iuf" and (np.isfinite(values) & (values >= low) & (values <= high))
+    if not np.all(good):
+        wrong = values.iloc[0] if good is False else values[~good].iloc[0]
+        within = "" if low == -math.inf else f" from {low:g} to {high:g}"
+        raise ValueError(f"curve: {name}={_shown(wrong)}: must be finite numbers{within}")
+
+# %% ../nbs/212_phases.ipynb #212-021
 def crossing_temperature(
     curve: pd.DataFrame,  # of one size, as `output_curve` returns
     level: float = 0.5,  # the output looked for
