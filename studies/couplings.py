@@ -20,9 +20,9 @@ from uqphys.sampling import one_thread
 
 PIECE = 64
 SETS = {
-    "learn": dict(rows=3072, draws=1000, seed=1, sizes=(4, 6, 8, 10, 12, 16, 20, 24, 32)),
-    "judge": dict(rows=320, draws=8000, seed=2, sizes=(4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32)),
-}
+    "learn": dict(rows=3072, draws={8: 8000, 12: 4000, 32: 1000}, seed=1, sizes=(4, 6, 8, 10, 12, 16, 20, 24, 32)),
+    "judge": dict(rows=320, draws={32: 8000}, seed=2, sizes=(4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32)),
+}  # draws: up to which L how many
 
 
 def piece(name, k, folder):
@@ -31,8 +31,9 @@ def piece(name, k, folder):
     if not file.exists():
         chosen, start = SETS[name], time.perf_counter()
         rows = coupling_design(chosen["rows"], chosen["seed"], chosen["sizes"])[k * PIECE : (k + 1) * PIECE]
+        draws = [next(n for limit, n in chosen["draws"].items() if L <= limit) for L in rows[:, 5]]
         with one_thread():
-            table = run_couplings(rows, draws=chosen["draws"], seed=1000 * chosen["seed"] + k, progress=False)
+            table = run_couplings(rows, draws=draws, seed=1000 * chosen["seed"] + k, progress=False)
         part = file.with_suffix(".part.npz")
         np.savez(part, rows=table.to_numpy(), columns=np.array(table.columns, dtype=str), seconds=time.perf_counter() - start)
         part.replace(file)

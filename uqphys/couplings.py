@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+import xarray as xr
 from scipy.optimize import minimize_scalar
 from scipy.stats import qmc
 from tqdm import tqdm
@@ -29,6 +30,17 @@ COUPLINGS = ("beta", "J", "J2", "K", "h", "L")
 OUTPUTS = ("energy", "abs_m", "susceptibility", "specific_heat", "binder", "xi")
 
 
+def _numbers(name, value):
+    "Real numbers from a number, an array, a tensor or lists."
+    try:
+        array = np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}={_shown(value)}: expected a real number, or an array of them") from None
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"{name}={_shown(value)}: expected a real number, or an array of them")
+    return array.astype(float)
+
+# %% ../nbs/214_couplings.ipynb #03a75642
 def couplings(
     beta,  # inverse temperature, in 1/energy: a number or an array, > 0
     L,  # side of the lattice, whole numbers >= 2
@@ -38,11 +50,11 @@ def couplings(
     h=0.0,  # magnetic field
 ) -> np.ndarray:  # (n, 6), columns as in COUPLINGS
     "Couplings as rows, from numbers and arrays that are stretched to a common shape. ValueError names what cannot be used."
-    given = dict(beta=beta, J=J, J2=J2, K=K, h=h, L=L)
+    given = {name: _numbers(name, value) for name, value in zip(COUPLINGS, (beta, J, J2, K, h, L))}
     try:
-        columns = np.broadcast_arrays(*(np.asarray(given[name], dtype=float) for name in COUPLINGS))
-    except (TypeError, ValueError):
-        shapes = ", ".join(f"{name} {np.shape(value)}" for name, value in given.items())
+        columns = np.broadcast_arrays(*given.values())
+    except ValueError:
+        shapes = ", ".join(f"{name} {value.shape}" for name, value in given.items())
         raise ValueError(f"couplings of shapes {shapes}: expected numbers, or arrays of numbers that fit together") from None
     return check_couplings(np.stack([c.ravel() for c in columns], -1))
 
@@ -53,11 +65,7 @@ def check_couplings(
     "Couplings as an array; `ValueError` names the coupling, its value and what is accepted."
     if isinstance(x, pd.DataFrame) and (missing := [c for c in COUPLINGS if c not in x]):
         raise ValueError(f"x: columns {missing} missing; expected {', '.join(COUPLINGS)}")
-    x = x[list(COUPLINGS)] if isinstance(x, pd.DataFrame) else x.detach().cpu() if isinstance(x, torch.Tensor) else x
-    try:
-        rows = np.array(x, dtype=float)
-    except (TypeError, ValueError):
-        raise ValueError(f"x={_shown(x)}: expected numbers, rows of {', '.join(COUPLINGS)}") from None
+    rows = _numbers("x", x[list(COUPLINGS)].to_numpy() if isinstance(x, pd.DataFrame) else x)
     if rows.ndim != 2 or rows.shape[1] != 6:
         raise ValueError(f"x of shape {rows.shape}: expected (n, 6), columns {', '.join(COUPLINGS)}")
     beta, J, _, _, _, L = rows.T
@@ -96,20 +104,28 @@ def _first_mode(x):
     return sum(np.abs(x.sum(axis, dtype=float) @ wave) ** 2 for axis in (-1, -2)) / (2 * L * L)
 
 
+def _side(ensemble):
+    "The side of the square that an ensemble with configurations lives on."
+    shape = tuple(n for d, n in getattr(ensemble, "sizes", {}).items() if d not in ("chain", "draw"))
+    if not isinstance(ensemble, xr.Dataset) or "config" not in ensemble or len(shape) != 2 or shape[0] != shape[1]:
+        raise ValueError(f"ensemble={type(ensemble).__name__} on {shape}: must come from sample(), on a square, with configurations")
+    return shape[0]
+
+
 def tame_estimates(
     ensemble,  # of a 2D Ising model on a square, as sample() returns it, with configurations
 ) -> dict:  # name in OUTPUTS -> Estimate
     "The six tame numbers of a run, but for the units of energy, with Γ-method errors. ValueError if a series is constant."
-    L = ensemble.sizes["x"]
+    L = _side(ensemble)
     series = {name: ensemble[name].values for name in ("energy", "abs_m", "m2", "m4")}
     series |= {"energy2": series["energy"] ** 2, "first": _first_mode(ensemble.config.values)}
     if still := [name for name, s in series.items() if np.ptp(s) < 1e-12]:
         raise ValueError(f"ensemble: {still[0]} never changes; expected a run that is longer, or at a higher temperature")
     return {name: gamma_error(linearised(derived, series, ensemble.attrs["beta"], L * L), name) for name, derived in _TAME.items()}
 
-# %% ../nbs/214_couplings.ipynb #fb84f42e
+# %% ../nbs/214_couplings.ipynb #34fb85eb
 class Prediction(NamedTuple):
-    "Observables from couplings, columns as in OUTPUTS: energies in the unit of J, the correlation length in lattice spacings."
+    "Observables, columns as in OUTPUTS: energy in the unit in which J is given, susceptibility in one over it, length in lattice spacings."
 
     value: np.ndarray  # (n, 6)
     error: np.ndarray  # (n, 6), one standard deviation
@@ -121,33 +137,42 @@ def _energy_units(x):
     return -(2 * J + 2 * J2 + K + abs(h)), J + 1.4 * J2 + 0.5 * K
 
 
+def _six(name, value, n):
+    "Numbers (n, 6)."
+    found = _numbers(name, value)
+    if found.shape != (n, 6):
+        raise ValueError(f"{name} of shape {found.shape}: expected ({n}, 6), columns {', '.join(OUTPUTS)}, a row for each of the couplings")
+    return found
+
+
 def without_units(
     numbers,  # (n, 6), what tame_estimates gives: energies in the unit of J
     x,  # couplings (n, 6)
 ) -> np.ndarray:  # tame numbers (n, 6): e / e_0 in the first column, ln(C / u^2) in the fourth
     "Take the units of energy out of the numbers of a run."
-    ground, unit = _energy_units(check_couplings(x))
-    found = np.array(numbers, dtype=float)
+    x = check_couplings(x)
+    (ground, unit), found = _energy_units(x), _six("numbers", numbers, len(x)).copy()
     found[:, 0] /= ground
     found[:, 3] -= 2 * np.log(unit)
     return found
 
-# %% ../nbs/214_couplings.ipynb #182ac32f
+# %% ../nbs/214_couplings.ipynb #5e387171
 def from_tame(
     z,  # tame numbers (n, 6), columns as in OUTPUTS
     errors,  # of them (n, 6)
     x,  # couplings (n, 6)
 ) -> Prediction:
-    "Observables from tame numbers; their errors to first order."
-    z, x = np.asarray(z, dtype=float), check_couplings(x)
+    "Observables from tame numbers; their errors to first order. The length is NaN where S(0) is not above S(k_1)."
+    x = check_couplings(x)
+    z, errors = _six("z", z, len(x)), _six("errors", errors, len(x))
     beta, L, (ground, unit) = x[:, 0], x[:, 5], _energy_units(x)
-    m, ratio = 1 / (1 + np.exp(-z[:, 1])), np.maximum(np.expm1(z[:, 5]), 1e-12)
+    m, ratio = 1 / (1 + np.exp(-z[:, 1])), np.where(z[:, 5] > 0, np.expm1(z[:, 5]), np.nan)
     xi = np.sqrt(ratio) / (2 * np.sin(np.pi / L))
     values = [ground * z[:, 0], m, beta * np.exp(z[:, 2]), (beta * unit) ** 2 * np.exp(z[:, 3]), (2 - np.exp(z[:, 4])) / 3, xi]
     slopes = [ground, m * (1 - m), values[2], values[3], -np.exp(z[:, 4]) / 3, xi * np.exp(z[:, 5]) / (2 * ratio)]
-    return Prediction(np.stack(values, -1), abs(np.stack(slopes, -1)) * np.asarray(errors, dtype=float))
+    return Prediction(np.stack(values, -1), abs(np.stack(slopes, -1)) * errors)
 
-# %% ../nbs/214_couplings.ipynb #f7366e7a
+# %% ../nbs/214_couplings.ipynb #94c1ddfa
 RANGES = {"u": (0.1, 0.7), "J2/J": (-0.2, 0.5), "K/J": (-0.2, 0.5), "beta h": (0.0, 0.3), "L": (4, 32)}
 
 
@@ -163,6 +188,8 @@ def coupling_design(
 ) -> np.ndarray:  # (n, 6) with J = 1, columns as in COUPLINGS
     "Couplings to run, spread over RANGES, more densely around the transition."
     n, sizes = check_count("n", n), check_widths("sizes", sizes)
+    if not sizes:
+        raise ValueError("sizes=(): expected at least one side of a lattice, such as (8, 16)")
     v = qmc.Sobol(6, rng=np.random.default_rng(check_seed(seed))).random(2 ** math.ceil(math.log2(n)))[:n]
     L = np.array(sizes)[(v[:, 0] * len(sizes)).astype(int)]
     near = 0.4407 + 0.6 / L * np.tan(1.2 * (2 * ((2 * v[:, 1]) % 1) - 1))
@@ -172,7 +199,7 @@ def coupling_design(
     field = np.where(v[:, 4] < 1 / 3, 0.0, smallest * (0.3 / smallest) ** np.clip(1.5 * v[:, 4] - 0.5, 0, 1))
     return couplings(beta, L, J2=J2, K=K, h=field / beta)
 
-# %% ../nbs/214_couplings.ipynb #fcc4b34e
+# %% ../nbs/214_couplings.ipynb #27ff09e7
 def _one_run(row, draws, chains, seed):
     "One simulation: the six tame numbers and their errors, (12,)."
     beta, J, J2, K, h, L = row
@@ -184,29 +211,47 @@ def _one_run(row, draws, chains, seed):
     errors[0] /= -_energy_units(row[None])[0][0]
     return np.concatenate([without_units([[found[n].value for n in OUTPUTS]], row[None])[0], errors])
 
+# %% ../nbs/214_couplings.ipynb #d42e72b9
+def _counts(draws, n):
+    "Draws of each row."
+    if np.ndim(draws) == 0:
+        return [check_count("draws", draws, 10)] * n
+    if len(draws) != n:
+        raise ValueError(f"draws of length {len(draws)}: must be one whole number >= 10, or {n} of them, one for each row")
+    return [check_count("draws", d, 10) for d in draws]
 
+
+def _check_ferromagnetic(x):
+    "The uniform state must be one of low energy."
+    ground, unit = _energy_units(x)
+    if (wrong := (unit <= 0) | (ground >= 0)).any():
+        row = np.flatnonzero(wrong)[0]
+        raise ValueError(f"J2={x[row, 2]:g}, K={x[row, 3]:g} in row {row}: must leave J + 1.4 J2 + 0.5 K and 2 J + 2 J2 + K + |h| positive")
+
+# %% ../nbs/214_couplings.ipynb #e7f737ce
 def run_couplings(
     x,  # couplings (n, 6)
     *,
-    draws: int = 1000,  # recorded per chain, max(4, L^2/64) sweeps apart
+    draws=1000,  # recorded per chain, max(4, L^2/64) sweeps apart: one number, or one for each row; at least 10
     chains: int = 4,  # independent chains, of 20 L sweeps before the first draw
     seed: int,  # row k has the child (seed, k)
     progress: bool = True,  # show a progress bar
 ) -> pd.DataFrame:  # COUPLINGS, then a column for each of OUTPUTS (tame) and, ending in _error, its error
-    "Simulate each row by Metropolis chains: the table that a CouplingNet learns from."
+    "Simulate each row by Metropolis chains: the table that a CouplingNet learns from. ValueError where spins do not want to be parallel."
     x, seed, progress = check_couplings(x), check_seed(seed), check_flag("progress", progress)
-    draws, chains = check_count("draws", draws, 10), check_count("chains", chains)
+    draws, chains = _counts(draws, len(x)), check_count("chains", chains)
+    _check_ferromagnetic(x)
     seeds = [int(np.random.SeedSequence([seed, k]).generate_state(1)[0]) for k in range(len(x))]
-    rows = [_one_run(row, draws, chains, s) for row, s in zip(tqdm(x, "runs", disable=not progress), seeds)]
+    rows = [_one_run(row, d, chains, s) for row, d, s in zip(tqdm(x, "runs", disable=not progress), draws, seeds)]
     return pd.DataFrame(np.hstack([x, np.reshape(rows, (len(x), 12))]), columns=[*COUPLINGS, *OUTPUTS, *(f"{n}_error" for n in OUTPUTS)])
 
-# %% ../nbs/214_couplings.ipynb #d1c90b50
+# %% ../nbs/214_couplings.ipynb #0ad6fcb4
 def _table_parts(table):
     "Couplings (n, 6), and tame numbers with their errors (n, 12), of a table as run_couplings makes it."
     names = [*OUTPUTS, *(f"{n}_error" for n in OUTPUTS)]
     if not isinstance(table, pd.DataFrame) or (missing := [n for n in (*COUPLINGS, *names) if n not in table]):
         raise ValueError(f"table={_shown(table) if not isinstance(table, pd.DataFrame) else f'without {missing}'}: must be a table as run_couplings makes it")
-    x, y = check_couplings(table), table[names].to_numpy(dtype=float)
+    x, y = check_couplings(table), _numbers("table", table[names].to_numpy())
     for k, name in enumerate(names):
         wrong = ~np.isfinite(y[:, k]) | ((y[:, k] <= 0) if k >= 6 else False)
         if wrong.any():
@@ -221,7 +266,7 @@ def table_observables(
     x, y = _table_parts(table)
     return from_tame(y[:, :6], y[:, 6:], x)
 
-# %% ../nbs/214_couplings.ipynb #102fe9bb
+# %% ../nbs/214_couplings.ipynb #81e11a4e
 def coordinates(
     x,  # couplings (n, 6), columns as in COUPLINGS
 ) -> np.ndarray:  # (n, 8) float64
@@ -238,7 +283,7 @@ def _domain(x):
     beta, J, J2, K, h, L = x.T
     return np.stack([_reduced(beta, J, J2, K), J2 / J, K / J, abs(beta * h), L], -1)
 
-# %% ../nbs/214_couplings.ipynb #72aee8af
+# %% ../nbs/214_couplings.ipynb #90149c41
 class CouplingNet(Regressor):
     """Six observables of the square Ising model, with an error for each, from couplings (n, 6).
 
@@ -261,7 +306,7 @@ class CouplingNet(Regressor):
             self.register_buffer(name, torch.full((6,), value, dtype=torch.float64))
         self.register_buffer("seen", torch.full((2, 5), math.nan, dtype=torch.float64))
 
-# %% ../nbs/214_couplings.ipynb #8c5aefc2
+# %% ../nbs/214_couplings.ipynb #321ea3d4
 def _coupling_features(self, x):
     "Features (n, p), float64, of couplings x (n, 6): 1, then the last hidden layer."
     return self.body.features(torch.as_tensor(coordinates(x)))
@@ -283,7 +328,7 @@ def _means_and_widths(self, outputs):
 
 CouplingNet.features, CouplingNet.standardise, CouplingNet.means_and_widths = _coupling_features, _coupling_standardise, _means_and_widths
 
-# %% ../nbs/214_couplings.ipynb #d0f88783
+# %% ../nbs/214_couplings.ipynb #166b0d53
 def _mismatch(self, outputs, targets):
     "Minus ln likelihood (n,), up to a constant, of tame numbers and their Monte Carlo errors: targets (n, 12)."
     mean, width = self.means_and_widths(outputs)
@@ -302,14 +347,15 @@ def _best_stretch(residual, width, noise):
 
 CouplingNet.mismatch = _mismatch
 
-# %% ../nbs/214_couplings.ipynb #c9c774dc
+# %% ../nbs/214_couplings.ipynb #d91a45d9
 def train_couplings(
     network: CouplingNet,  # changed in place
     table: pd.DataFrame,  # as run_couplings makes it, at least 20 rows
     *,
     seed: int,  # of the split and of the order of the batches
-    epochs: int = 1500,  # passes over the data
+    epochs: int = 400,  # passes over the data
     batch_size: int = 256,  # rows per step, or all if there are fewer
+    device=None,  # where to train: "cpu", "cuda"; None: where the network is
     checkpoint=None,  # file to write the state to, and to continue from
     progress: bool = True,  # whether to show a progress bar
 ) -> History:  # training and validation: mean of minus ln likelihood
@@ -322,9 +368,9 @@ def train_couplings(
     order = np.random.default_rng([check_seed(seed), 2]).permutation(len(x))
     held, learn = order[: len(x) // 10], np.sort(order[len(x) // 10 :])
     return _learn_couplings(network, (x[learn], y[learn]), (x[held], y[held]), dict(
-        seed=seed, epochs=epochs, batch_size=min(check_count("batch_size", batch_size), int(0.85 * len(learn))), checkpoint=checkpoint, progress=progress))
+        seed=seed, epochs=epochs, batch_size=min(check_count("batch_size", batch_size), int(0.85 * len(learn))), device=device, checkpoint=checkpoint, progress=progress))
 
-# %% ../nbs/214_couplings.ipynb #7d80ec10
+# %% ../nbs/214_couplings.ipynb #b3ac3437
 def _learn_couplings(network, learn, held, options):
     "Train on some rows, then stretch the widths on others."
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -332,16 +378,16 @@ def _learn_couplings(network, learn, held, options):
         buffer.copy_(torch.as_tensor(value))
     try:
         history = train(network, *learn, loss=network.mismatch, validation=1 / 9, patience=options["epochs"], **options)
-    except ValueError:
+    except BaseException:  # also an interruption leaves the network as it was; the checkpoint has what was learned
         network.load_state_dict(before)
         raise
     with torch.no_grad():
-        mean, width = (v.numpy() for v in network.means_and_widths(network(held[0])))
+        mean, width = (v.cpu().numpy() for v in network.means_and_widths(network(held[0])))
     factors = [_best_stretch(held[1][:, k] - mean[:, k], width[:, k], held[1][:, 6 + k]) for k in range(6)]
     network.stretch.copy_(torch.as_tensor(factors))
     return history
 
-# %% ../nbs/214_couplings.ipynb #3a2a7c4d
+# %% ../nbs/214_couplings.ipynb #9b802f66
 def _check_seen(network, x):
     "Are the couplings in the range of the training runs?"
     if torch.isnan(network.seen).any():
@@ -358,7 +404,7 @@ def _check_seen(network, x):
 
 @torch.no_grad()
 def _predict_couplings(self, x):
-    "Observables and their errors for couplings x (n, 6): a Prediction. ValueError outside the range of the training runs."
+    "Observables and their errors for couplings x (n, 6): a Prediction, CPU arrays. ValueError outside the range of the training runs."
     x = check_couplings(x)
     _check_seen(self, x)
     mean, width = self.means_and_widths(self(x))
