@@ -6,7 +6,8 @@ Networks learn L = 8 at seven temperatures and five other sizes at the critical 
 At the lowest temperature others begin their annealing too late, and are then taught by configurations of a chain. Each network
 is judged by draws of its own, often repeated, and by configurations of a chain, against Kaufman's exact results.
 Finished networks are kept in results/free_energy/, and trainings in checkpoints there, so that an interrupted study continues
-where it stopped, to the same bits; the summary goes to studies/free_energy.json.
+where it stopped, to the same bits; one made with other settings is made anew. The summary goes to studies/free_energy.json.
+Its `seconds` are processor time, summed over the networks; one that was interrupted counts from its last start.
 """
 
 import argparse
@@ -24,9 +25,11 @@ from uqphys.exact import BETA_C, kaufman, transfer_matrix
 from uqphys.generating import importance_weights, train_generator
 from uqphys.models import Ising
 from uqphys.sampling import one_thread, sample
+from uqphys.training import write_file
 
 BETAS, SIZES, COLD = (BETA_C, 0.1, 0.2, 0.35, 0.5, 0.6, 0.8), (4, 6, 8, 10, 12, 16), 0.8
 STEPS, DRAWS, REPEATS, REPEATED = 400, 20_000, 20, 5_000
+SETTINGS = {"steps": STEPS, "draws": DRAWS, "repeats": REPEATS, "repeated_draws": REPEATED}
 
 
 def jobs(seeds):
@@ -72,6 +75,12 @@ def one_network(kind, L, beta, seed, checkpoint):
     return out | {"seconds": time.process_time() - clock}
 
 
+def finished(file):
+    "The result of a network, or None if there is none yet, or one that was made with other settings."
+    piece = json.loads(file.read_text()) if file.exists() else {}
+    return {k: v for k, v in piece.items() if k != "settings"} if piece.get("settings") == SETTINGS else None
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="networks for each case")
@@ -82,17 +91,15 @@ def main():
     found = []
     for kind, L, beta, seed in tqdm(jobs(options.seeds), desc="networks"):
         file = options.folder / f"{kind.replace(' ', '-')}-{L}-{beta:.4f}-{seed}.json"
-        if not file.exists():
+        if finished(file) is None:
             with one_thread():
                 done = one_network(kind, L, beta, seed, file.with_suffix(".checkpoint"))
-            part = file.with_suffix(".part")
-            part.write_text(json.dumps(done))
-            part.replace(file)
+            write_file(file, json.dumps(done | {"settings": SETTINGS}))
         file.with_suffix(".checkpoint").unlink(missing_ok=True)
-        found.append(json.loads(file.read_text()))
-    told = {"steps": STEPS, "draws": DRAWS, "repeats": REPEATS, "repeated_draws": REPEATED, "beta_c": BETA_C, "cold": COLD,
+        found.append(finished(file))
+    told = {**SETTINGS, "beta_c": BETA_C, "cold": COLD,
             "seconds": sum(f["seconds"] for f in found), "networks": found}
-    options.out.write_text(json.dumps(told, indent=1) + "\n")
+    write_file(options.out, json.dumps(told, indent=1) + "\n")
     for f in found:
         r = f["result"]
         print(f"{f['kind']:10s} L={f['L']:<2d} beta={f['beta']:.4f} seed={f['seed']}: raw {r['raw_excess']:+.4%}, z {r['z']:+.2f}, "

@@ -16,8 +16,9 @@ from uqphys.architectures import Network
 from uqphys.autoregressive import AutoregressiveNet
 from uqphys.datasets import Samples, samples
 from uqphys.exact import BETA_C, all_states, enumerate_states, kaufman
+from uqphys.flows import CheckerboardFlow
 from uqphys.generating import Weighted, WeightedEstimate, importance_weights, train_generator
-from uqphys.models import Ising, random_spins
+from uqphys.models import Ising, Phi4, random_fields, random_spins
 from uqphys.sampling import sample
 from uqphys.training import load_state, save_state
 
@@ -68,7 +69,16 @@ def test_the_study_shows_what_can_go_wrong():
     late = [f for f in STUDY["networks"] if f["kind"] == "late start"]
     assert late and all(f["result"]["pareto_k"] > 0.7 and not f["result"]["trusted"] for f in late)
     assert all(f["result"]["raw_excess"] < 0.003 and f["result"]["chain_ess"] < 0.2 < f["result"]["ess"] for f in late), "its own draws flatter a network"
-    assert not any(f["result"]["trusted"] for f in PLAIN if abs(f["result"]["z"]) > 4), "what is wrong is never trusted"
+    assert not any(f["result"]["trusted"] for f in PLAIN if abs(f["result"]["z"]) > 4), "what is far off at once is not trusted"
+
+
+def test_what_is_taught_by_a_chain_is_better_and_not_cured():
+    late = [f for f in STUDY["networks"] if f["kind"] == "late start"]
+    both = [f for f in late if f["taught"]["trusted"]]
+    before, after = (np.concatenate([f[name]["repeated_z"] for f in both]) for name in ("result", "taught"))
+    assert len(both) == 2 and len(after) == 40 and all(f["taught"]["chain_ess"] > 0.4 > f["result"]["chain_ess"] for f in late)
+    assert before.mean() < after.mean() - 1 and all(abs(f["taught"]["z"]) < abs(f["result"]["z"]) for f in late), "better"
+    assert after.mean() < -2.5 / len(after) ** 0.5 and (abs(after) > 3).sum() == 3, "trusted, and its errors too small: the notebook says so"
 
 
 # ---- training, for real
@@ -94,6 +104,13 @@ def test_the_history_says_what_happened(critical):
     assert h.direction == "reverse" and len(h.beta) == len(h.objective) == len(h.spread) == len(h.slope) == 250 and not h.held_out
     assert h.beta[0] == BETA_C / 4 and h.beta[125:] == [BETA_C] * 125 and (np.diff(h.beta) >= 0).all()
     assert h.spread[-1] < 0.3 < h.spread[0] or h.spread[-1] < 0.5 * max(h.spread)
+
+
+@pytest.mark.parametrize("anneal", (0.5, 0.999, 1.0))
+@pytest.mark.parametrize("steps", (1, 2, 7))
+def test_the_last_step_is_at_the_temperature_that_was_asked_for(anneal, steps):
+    history = train_generator(AutoregressiveNet((2, 3)), Ising((2, 3)), 0.4, seed=0, steps=steps, samples=5, anneal=anneal, progress=False)
+    assert history.beta[-1] == 0.4 and len(history.beta) == steps and (steps == 1 or history.beta[0] == 0.1)
 
 
 def test_nothing_global_is_touched():
@@ -414,7 +431,31 @@ def test_a_generator_of_real_numbers_finds_the_width(direction):
 def test_an_energy_without_a_gradient_is_refused_where_one_is_needed():
     with pytest.raises(ValueError, match="model=.*gradient.*must be written in torch"):
         train_generator(Gaussian((5,)), Springs(in_numpy=True), 2.0, seed=0, steps=2, samples=5, progress=False)
-    train_generator(AutoregressiveNet((5,)), Springs(in_numpy=True), 2.0, seed=0, steps=2, samples=5, progress=False)  # needs none
+    spins = Springs(in_numpy=True)
+    spins.values = "spins"
+    train_generator(AutoregressiveNet((5,)), spins, 2.0, seed=0, steps=2, samples=5, progress=False)  # needs none
+
+
+def test_a_generator_that_does_not_say_what_it_draws_is_not_asked():
+    assert not hasattr(Gaussian, "values") and generating._check_together(Gaussian((5,)), Springs()) is None
+    generating._check_together(AutoregressiveNet((3, 3)), Ising((3, 3)))
+    generating._check_together(CheckerboardFlow((2, 4), 2, (4,)), FIELD)
+
+
+def test_one_learning_rate_after_the_other_ends_well_or_is_named():
+    ended = []
+    for rate in (0.01, 1.0, 3.0, 10.0, 100.0, 1e308):
+        try:
+            history = train_generator(CheckerboardFlow((2, 4), 2, (4,)), FIELD, seed=0, steps=20, samples=20, learning_rate=rate, progress=False)
+            ended.append(history.spread[-1] < 1e4)
+        except ValueError as error:
+            ended.append(str(error).startswith(f"learning_rate={rate}: ") and str(error).endswith("must be smaller"))
+    assert ended == [True] * 6
+
+
+def test_a_class_of_ones_own_with_a_borrowed_name_is_another_one():
+    borrowed = type("AutoregressiveNet", (AutoregressiveNet,), {})
+    assert generating._name_of(AutoregressiveNet((2, 2))) == "AutoregressiveNet" != generating._name_of(borrowed((2, 2)))
 
 
 # ---- bad calls
@@ -427,6 +468,12 @@ class Broken(Ising):
 
 
 SMALL, SPINS = Ising((3, 3)), random_spins((3, 3), 20, seed=0)
+FIELD, OUTLIER = Phi4.from_mass((2, 4), -4.0, 8.0), random_fields((2, 4), 20, seed=0)
+OUTLIER[4, 1, 2] = -1e40
+
+
+def flow_with(**change):
+    return lambda t: train_generator(CheckerboardFlow((2, 4), 2, (4,)), **{"model": FIELD, "seed": 0, "steps": 20, "samples": 20, "progress": False} | change)
 
 
 def train_with(**change):
@@ -463,6 +510,16 @@ BAD = [
     *trained("checkpoint_every", "whole number >= 1", (0, "0")),
     *trained("learning_rate", "> 0", (0, "0"), (-1, "-1"), (math.inf, "inf"), ("fast", "fast")),
     ("generating.train_generator", train_with(learning_rate=1e308, steps=8), "learning_rate", r"1e\+308", "must be smaller"),
+    *(("generating.train_generator", flow_with(learning_rate=rate), "learning_rate", shown, "must be smaller")
+      for rate, shown in ((1.0, "1.0"), (3.0, "3.0"), (10.0, "10.0"), (100.0, "100.0"), (1e308, r"1e\+308"))),
+    ("generating.train_generator", flow_with(direction="forward", data=OUTLIER), "data", r"1e\+40", "at most 10,000 times the median"),
+    ("generating.train_generator", lambda t: train_generator(AutoregressiveNet((2, 4)), FIELD, seed=0), "model", "Phi4.*'real'.*AutoregressiveNet", "must have 'spins'"),
+    ("generating.importance_weights", lambda t: importance_weights(AutoregressiveNet((2, 4)), FIELD, n=20, seed=0), "model", "Phi4", "must have 'spins'"),
+    ("generating.train_generator", flow_with(model=Ising((2, 4))), "model", "Ising.*'spins'.*CheckerboardFlow", "must have 'real'"),
+    ("generating.importance_weights", lambda t: importance_weights(CheckerboardFlow((2, 4), 2, (4,)), Ising((2, 4)), n=20, seed=0), "model", "Ising", "must have 'real'"),
+    ("generating.train_generator", lambda t: train_generator(t.net.requires_grad_(False), SMALL, 0.4, seed=0), "generator", "AutoregressiveNet", "weights that can learn"),
+    *trained("beta", "must be smaller", (1e308, r"1e\+308")),
+    *weighed("beta", "must be smaller", (1e308, r"1e\+308")),
     *trained("start", ">= 0, or None", (-0.1, "-0.1"), (math.nan, "nan"), ("hot", "hot")),
     *trained("anneal", "share of the steps", (-0.1, "-0.1"), (1.5, "1.5")),
     *trained("clip", ">= 1", (0.5, "0.5"), (None, "None")),
@@ -474,7 +531,7 @@ BAD = [
       for bad, shown in ((None, "NoneType"), (SPINS[:1], r"\(1, 3, 3\)"), (SPINS[0], r"\(3, 3\)"), (random_spins((3, 4), 9, 0), r"\(9, 3, 4\)"))),
     ("generating.train_generator", train_with(direction="forward", data=0 * SPINS), "x", "0", "must be -1 or \\+1"),
     ("generating.train_generator", train_with(direction="forward", data=Samples(SPINS, np.zeros((20, 1)), np.zeros(20, int), np.zeros(20, int))), "data", "1 chain", "at least 2"),
-    *trained("checkpoint", "existing, writable folder", ("no/such/folder/net", "no/such"), ("", "''"), (3, "3")),
+    *trained("checkpoint", "existing, writable folder", ("no/such/folder/net", "no/such"), ("", "''"), (3, "3"), ("..", r"\.\.")),
     *trained("device", "expected a device", ("moon", "moon"), ("cuda:99", "cuda:99")),
     *weighed("n", "whole number >= 10", (9, "9"), (20.5, "20.5")),
     *weighed("batch", "whole number >= 1", (0, "0"), (None, "None")),

@@ -28,6 +28,8 @@ class AutoregressiveNet(Network):
     Spins go in as (n, *shape), arrays or tensors of -1 and +1. Raises `ValueError` for arguments out of range.
     """
 
+    values = "spins"  # what a site holds, as in a Model
+
     def __init__(
         self,
         shape: Sequence[int],  # lattice lengths, in any dimension

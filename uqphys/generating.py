@@ -34,12 +34,15 @@ def _check_generator(generator):
 
 
 def _check_together(generator, model):
-    "Raise `ValueError` unless a generator and a model live on one lattice."
+    "Raise `ValueError` unless a generator and a model live on one lattice, and hold the same kind of values."
     _check_generator(generator)
     check_model(model)
     shape = getattr(generator, "config", {}).get("shape", model.shape)
     if tuple(shape) != tuple(model.shape):
         raise ValueError(f"model of shape {tuple(model.shape)}: must have the shape of the generator, {tuple(shape)}")
+    wanted = getattr(generator, "values", site_values(model))
+    if wanted != site_values(model):
+        raise ValueError(f"model={_shown(model)}: has {site_values(model)!r} values; must have {wanted!r} ones, as generator={type(generator).__name__} draws")
 
 
 def _energies(model, x):
@@ -68,7 +71,7 @@ class GeneratorHistory:
 # %% ../nbs/211_generating.ipynb #e3b75123
 def _progress_of(step, settings):
     "Inverse temperature and learning rate of a step: the first rises, then the second falls."
-    share = settings["anneal"] * settings["steps"]
+    share = min(settings["anneal"] * settings["steps"], settings["steps"] - 1)  # the last step is at beta
     rise = min(1.0, step / share) if share else 1.0
     fall = max(0.0, (step - share) / max(settings["steps"] - share, 1))
     beta = settings["start"] + (settings["beta"] - settings["start"]) * rise
@@ -110,11 +113,30 @@ class _Trainer:
         self.history, self.best = GeneratorHistory(**state["history"]), state["best"]
 
 # %% ../nbs/211_generating.ipynb #57b758f8
-def _reverse_step(trainer, model, beta):
-    "One loss from fresh samples, and its values ln q + beta E."
-    return trainer.generator.reverse_loss(lambda x: beta * _energies(model, x), trainer.settings["samples"], trainer.random)
+def _reverse_step(trainer, model, beta, step):
+    "One loss from fresh samples, and its values ln q + beta E; `ValueError` if samples or energies are beyond all bounds."
+    settings, asking = trainer.settings, [False]
+    who = f"learning_rate={settings['learning_rate']}" if step else f"generator={type(trainer.generator).__name__}"
+    lost = f"{who}: the samples left the finite numbers in step {step}; must be {'smaller' if step else 'a network that draws finite ones'}"
 
+    def energy(x):
+        asking[0] = True
+        if not (abs(x) < 1e75).all():
+            raise ValueError(lost)
+        values = beta * _energies(model, x)
+        if not step and not (abs(values) < 1e150).all():
+            raise ValueError(f"beta={settings['beta']}: beta E goes beyond 1e150 in step 0; must be smaller")
+        asking[0] = False
+        return values
 
+    try:
+        return trainer.generator.reverse_loss(energy, settings["samples"], trainer.random)
+    except ValueError as error:
+        if asking[0] or not step:
+            raise  # it comes from the model
+        raise ValueError(lost) from error  # the generator refuses what its own weights have become
+
+# %% ../nbs/211_generating.ipynb #b1b00765
 def _forward_step(trainer, x):
     "One loss from a random handful of given configurations."
     rows = torch.randint(len(x), (min(trainer.settings["samples"], len(x)),), generator=trainer.random)
@@ -146,8 +168,9 @@ def _step(trainer, model, learn, step):
     trainer.optimiser.param_groups[0]["lr"] = rate
     trainer.optimiser.zero_grad()
     if settings["direction"] == "reverse":
-        loss, values = _reverse_step(trainer, model, beta)
+        loss, values = _reverse_step(trainer, model, beta, step)
         objective, spread = float(values.mean()), float(values.std())
+        _check_spread(settings, history, beta, spread)
     else:
         loss = _forward_step(trainer, learn)
         objective, spread = float(loss.detach()), None
@@ -158,6 +181,15 @@ def _step(trainer, model, learn, step):
     history.beta.append(beta)
     history.objective.append(objective)
     history.spread.extend([] if spread is None else [spread])
+
+# %% ../nbs/211_generating.ipynb #fc79f75f
+def _check_spread(settings, history, beta, spread):
+    "Raise `ValueError` if the last step is thousands of times further from the law than the first one."
+    if len(history.spread) + 1 < settings["steps"] or not history.spread or not history.beta[0]:
+        return
+    if spread > 1000 * max(1.0, history.spread[0]) * max(1.0, beta / history.beta[0]):
+        rate, first = settings["learning_rate"], history.spread[0]
+        raise ValueError(f"learning_rate={rate}: the spread of ln q + beta E ended at {spread:.1e}, and began at {first:.1e}; must be smaller")
 
 # %% ../nbs/211_generating.ipynb #55bb3657
 def _settings(given):
@@ -200,6 +232,7 @@ def _parts(generator, model, data, settings):
         wanted = ", ".join(map(str, model.shape))
         raise ValueError(f"data={type(data).__name__} {getattr(x, 'shape', '')}: must be Samples, or an array (n, {wanted}) of at least 2 configurations")
     _energies(model, x)  # refuses what is no configuration
+    _check_outliers(model, x)
     share, seed = settings["validation"], settings["seed"]
     if not share:
         return x, x[:0]
@@ -208,6 +241,13 @@ def _parts(generator, model, data, settings):
         return x[learn], x[judge]
     order, held = np.random.default_rng([seed, 0]).permutation(len(x)), min(max(1, round(share * len(x))), len(x) - 1)
     return x[order[held:]], x[order[:held]]
+
+# %% ../nbs/211_generating.ipynb #fcf56c2f
+def _check_outliers(model, x):
+    "Raise `ValueError` if real numbers to learn from hold one that no law like e^(-beta E) gives beside the others."
+    size = abs(x) if site_values(model) == "real" else np.ones(1)
+    if size.max() > 1e4 * np.median(size) > 0:
+        raise ValueError(f"data contains {size.max():.3g} in size: must be at most 10,000 times the median size, {np.median(size):.3g}")
 
 # %% ../nbs/211_generating.ipynb #50a729b7
 def _fingerprint_of_law(model):
@@ -225,7 +265,8 @@ def _check_checkpoint(path):
     "A file name in a folder that is there, or None."
     if path is None:
         return None
-    if not isinstance(path, (str, os.PathLike)) or not Path(path).name or not Path(path).parent.is_dir() or not os.access(Path(path).parent, os.W_OK):
+    sound = isinstance(path, (str, os.PathLike)) and Path(path).name and Path(path).parent.is_dir() and not Path(path).is_dir()
+    if not sound or not os.access(Path(path).parent, os.W_OK):
         raise ValueError(f"checkpoint={_shown(str(path))}: must be a file name in an existing, writable folder, or None")
     return Path(path)
 
@@ -265,15 +306,23 @@ def _run(trainer, model, learn, judge, recipe, checkpoint, progress):
             bar.set_postfix({"mean of -ln q": f"{history.objective[-1]:.5g}"}, refresh=False)
 
 # %% ../nbs/211_generating.ipynb #f022dafe
+def _name_of(generator):
+    "The name of its class, with the module if that is not one of this library."
+    kind = type(generator)
+    return kind.__qualname__ if kind.__module__.startswith("uqphys.") else f"{kind.__module__}.{kind.__qualname__}"
+
+
 def _fit(generator, model, data, given, progress):
     "Check everything, then train."
     _check_together(generator, model)
+    if not any(p.requires_grad for p in generator.parameters()):
+        raise ValueError(f"generator={type(generator).__name__}: must have weights that can learn (requires_grad), and all of its weights are frozen")
     settings = _settings(given)
     checkpoint = _check_checkpoint(given["checkpoint"])
     learn, judge = _parts(generator, model, data, settings)
     if given["device"] is not None:
         generator.to(check_device(given["device"]))
-    recipe = dict(settings, architecture=type(generator).__name__, config=repr(getattr(generator, "config", None)),
+    recipe = dict(settings, architecture=_name_of(generator), config=repr(getattr(generator, "config", None)),
                   law=_fingerprint_of_law(model), data=_fingerprint_of_data(learn, judge))
     trainer = _Trainer(generator, settings)
     with one_thread():
@@ -300,7 +349,7 @@ def train_generator(
     data=None,  # forward: configurations of the law, `Samples` or an array (n, *shape)
     validation: float = 0.2,  # forward: share held out to judge by, whole chains of `Samples`; 0 for none
     device=None,  # where to train: "cpu", "cuda"; None: where the generator is
-    checkpoint=None,  # file to write the state to, and to continue from
+    checkpoint=None,  # file to write the state to, and to continue from: its weights win over those handed in; the starting weights are not compared
     checkpoint_every: int = 100,  # steps between two checkpoints, and between two looks at what is held out
     progress: bool = True,  # whether to show a progress bar
 ) -> GeneratorHistory:
@@ -348,14 +397,17 @@ def importance_weights(
     seed: int,  # of the draws
     batch: int = 10_000,  # draws at a time: memory depends on it, and so do the bits
 ) -> Weighted:
-    "Independent draws with their weights towards e^(-beta E)/Z; `ValueError` if an energy or a ln q is not finite."
+    "Independent draws with their weights towards e^(-beta E)/Z; `ValueError` if an energy, a ln q or a weight is not finite."
     _check_together(generator, model)
     beta, n, batch, seed = check_beta(beta), check_count("n", n, 10), check_count("batch", batch), check_seed(seed)
     sizes = [batch] * (n // batch) + [n % batch] * (n % batch > 0)
     seeds = [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(seed).spawn(len(sizes))]
     x, log_q = (np.concatenate(parts) for parts in zip(*(generator.sample(size, seed=s) for size, s in zip(sizes, seeds))))
     log_q = check_column("log_q", log_q, n)
-    return Weighted(x, log_q, -beta * np.asarray(_energies(model, x)) - log_q, beta, model)
+    energies = np.asarray(_energies(model, x))
+    if beta * float(abs(energies).max()) > 1e150:
+        raise ValueError(f"beta={beta}: beta E goes beyond 1e150, and the weights beyond the finite numbers; must be smaller")
+    return Weighted(x, log_q, -beta * energies - log_q, beta, model)
 
 # %% ../nbs/211_generating.ipynb #c5ec5b7a
 def _pareto_k(log_weights):
