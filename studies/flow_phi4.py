@@ -2,8 +2,9 @@
 
     python studies/flow_phi4.py
 
-Stages: training (checkpointed), draws of the flow, a run of HMC. What is finished is kept in results/flow_phi4/, so that an
-interrupted study continues where it stopped, to the same bits, its clock included; the summary goes to studies/flow_phi4.json.
+Stages: training (checkpointed), draws of the flow, a run of HMC whose configurations judge the flow's tails too. What is finished is
+kept in results/flow_phi4/ with the recipe that made it, so that an interrupted study continues where it stopped, to the same bits, its
+clock included; a folder made with another recipe is refused. The summary goes to studies/flow_phi4.json.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from uqphys.analysis import gamma_error
 from uqphys.flows import CheckerboardFlow
@@ -24,7 +26,13 @@ from uqphys.training import load_network, save_network
 MODEL = Phi4.from_mass((8, 8), -4.0, 8.0)
 CONFIG = {"shape": (8, 8), "layers": 8, "hidden": (12, 12), "width": 0.4, "seed": 0}
 TRAINING = {"steps": 800, "samples": 128, "learning_rate": 0.004, "start": 1.0, "anneal": 0.0}
-DRAWS, BINS = 50_000, np.linspace(-0.8, 0.8, 41)
+CHAIN = {"draws": 20_000, "chains": 4, "thin": 2, "seed": 4, "method": "hmc"}
+DRAWS, BINS, EVERY = 50_000, np.linspace(-0.8, 0.8, 41), 20  # the story of the training: means of 20 steps
+
+
+def recipe(training):
+    "All that decides the numbers, as plain data."
+    return json.loads(json.dumps({"model": repr(MODEL), "config": CONFIG, "training": training, "draws": DRAWS, "chain": CHAIN}))
 
 
 def write(file, told):
@@ -35,9 +43,14 @@ def write(file, told):
     return told
 
 
-def once(file, make):
-    "What a finished stage told, or make it."
-    return json.loads(file.read_text()) if file.exists() else write(file, make())
+def once(file, made_by, make):
+    "What a finished stage told, or make it; `SystemExit` if the file was made by another recipe."
+    if not file.exists():
+        return write(file, {"recipe": made_by, **make()})
+    told = json.loads(file.read_text())
+    if told.get("recipe") != made_by:
+        raise SystemExit(f"{file} was made by another recipe, {told.get('recipe')}, not by {made_by}: remove its folder, or give another --folder")
+    return told
 
 
 class Clock:
@@ -62,8 +75,8 @@ def train(folder, training):
     clock, flow = Clock(folder / "clock.json", checkpoint), CheckerboardFlow(**CONFIG)
     history = train_generator(flow, MODEL, seed=1, checkpoint=checkpoint, checkpoint_every=50, progress=False, **training)
     save_network(folder / "flow.safetensors", flow)
-    spread = np.array(history.spread).reshape(-1, 20).mean(1)  # means of 20 steps
-    return {"seconds": clock.read(), "story": {"step": list(range(20, training["steps"] + 1, 20)), "spread": spread.round(4).tolist()}}
+    spread = np.array(history.spread).reshape(-1, EVERY).mean(1)
+    return {"seconds": clock.read(), "story": {"step": list(range(EVERY, training["steps"] + 1, EVERY)), "spread": spread.round(4).tolist()}}
 
 
 def acceptance(log_weights, seed):
@@ -91,13 +104,26 @@ def judge(folder):
             "raw": histogram(m), "weighted": histogram(m, w.shares)}
 
 
-def chain():
-    "The same susceptibility by Hybrid Monte Carlo."
+def chain(folder, ln_z):
+    "The same susceptibility by Hybrid Monte Carlo, and what its configurations say of the tails of the flow."
     clock = time.process_time()
-    run = sample(MODEL, draws=20_000, chains=4, thin=2, seed=4, method="hmc", keep="observables", progress=False)
-    chi = gamma_error(64 * run["m2"].values)
-    return {"draws": int(run["m2"].size), "chi": chi.value, "chi_error": chi.error, "tau_int": chi.tau_int, "seconds": time.process_time() - clock,
-            "histogram": histogram(run["m"].values.ravel())}
+    run = sample(MODEL, progress=False, **CHAIN)
+    seconds, m = time.process_time() - clock, run.config.values.mean((2, 3))
+    chi = gamma_error(64 * m**2)
+    return {"draws": int(m.size), "chi": chi.value, "chi_error": chi.error, "tau_int": chi.tau_int, "seconds": seconds,
+            "histogram": histogram(m.ravel()), "tails": tails(load_network(folder / "flow.safetensors"), run.config.values, ln_z)}
+
+
+@torch.no_grad()
+def tails(flow, x, ln_z):
+    """Effective share 1 / <w/Z> over configurations x (chains, draws, 8, 8) of the true law, also of each chain; the share of the largest w
+    in the sum; and the power of x with which ln q falls far out, as a median over 200 directions from 10 to 20 times white noise."""
+    log_q = np.stack([np.concatenate([flow.log_prob(part).numpy() for part in np.array_split(one, 8)]) for one in x])
+    w = np.exp(-MODEL.energy(x) - log_q - ln_z)
+    far = np.random.default_rng(5).standard_normal((200, 8, 8))
+    power = np.log2((flow.log_prob(20 * far) / flow.log_prob(10 * far)).numpy())
+    return {"chain_ess": float(1 / w.mean()), "chain_ess_each": (1 / w.mean(1)).tolist(), "chain_largest": float(w.max() / w.sum()),
+            "tail_power": float(np.median(power))}
 
 
 def main():
@@ -106,18 +132,26 @@ def main():
     parser.add_argument("--folder", type=Path, default=Path("results/flow_phi4"))
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
+    if options.steps < EVERY or options.steps % EVERY:
+        parser.error(f"--steps {options.steps}: must be a multiple of {EVERY}, at least {EVERY}")
+    if not options.out.absolute().parent.is_dir() or options.out.is_dir():
+        parser.error(f"--out {options.out}: must be a file in a folder that exists")
     options.folder.mkdir(parents=True, exist_ok=True)
     training = TRAINING | {"steps": options.steps}
+    made_by = recipe(training)
     with one_thread():
-        trained = once(options.folder / "trained.json", lambda: train(options.folder, training))
-        flow = once(options.folder / "flow.json", lambda: judge(options.folder))
-        hmc = once(options.folder / "hmc.json", chain)
+        once(options.folder / "recipe.json", made_by, dict)  # before the first checkpoint
+        trained = once(options.folder / "trained.json", made_by, lambda: train(options.folder, training))
+        flow = once(options.folder / "flow.json", made_by, lambda: judge(options.folder))
+        hmc = once(options.folder / "hmc.json", made_by, lambda: chain(options.folder, -64 * flow["free_energy"]))
+    del flow["recipe"], hmc["recipe"]
+    flow |= hmc.pop("tails")
     shown = {"raw": flow.pop("raw"), "weighted": flow.pop("weighted"), "hmc": hmc.pop("histogram")}
     z = (flow["chi"] - hmc["chi"]) / math.hypot(flow["chi_error"], hmc["chi_error"])
-    told = {"model": repr(MODEL), "config": CONFIG, "training": training, "seconds": trained["seconds"], "flow": flow, "hmc": hmc, "z": z,
+    told = {**made_by, "seconds": trained["seconds"], "flow": flow, "hmc": hmc, "z": z,
             "story": trained["story"], "bins": BINS.round(3).tolist(), "histogram": shown}
     write(options.out, told)
-    print(f"ESS {flow['ess']:.1%}, acceptance {flow['acceptance']:.1%}, Pareto k {flow['pareto_k']:.2f}, trained in {told['seconds']['training']:.0f} s "
+    print(f"ESS {flow['ess']:.1%}, by the chain {flow['chain_ess']:.1%}, acceptance {flow['acceptance']:.1%}, Pareto k {flow['pareto_k']:.2f}, trained in {told['seconds']['training']:.0f} s "
           f"({told['seconds']['training_cpu']:.0f} s of one core)\nchi: flow {flow['chi']:.4f}({flow['chi_error']:.4f}), "
           f"HMC {hmc['chi']:.4f}({hmc['chi_error']:.4f}), z = {z:+.2f}")
 

@@ -74,12 +74,14 @@ class CheckerboardFlow(Network):
     Source: Albergo, Kanwar & Shanahan, arXiv:1904.12072, with exactly odd couplings and a bend after Jones & Pewsey (2009).
     """
 
+    values = "real"  # what the sites hold
+
     def __init__(
         self,
         shape: Sequence[int],  # lattice lengths, each even, in any dimension
         layers: int = 8,  # number of couplings; every second one moves the white sites
         hidden: Sequence[int] = (12, 12),  # hidden units per moving site, at least one layer
-        reach: int = 2,  # how many steps along every axis a site looks at the frozen sites
+        reach: int = 2,  # how many steps along every axis the first layer looks at frozen sites; later layers: one step within the colour
         bend: bool = True,  # whether a coupling bends between two affine steps, or is one affine step
         flip_symmetric: bool = True,  # whether q(-x) = q(x), exactly: no biases
         width: float = 0.5,  # standard deviation of a fresh flow's fields, from 1e-6 to 1e6; learning changes it
@@ -156,7 +158,7 @@ def _moves(flow, weights, frozen, colour):
     return [*t.unbind(1), *(limit * v for limit, v in zip(_LIMITS, s.unbind(1)))]
 
 
-_LIMITS = (2.0, 2.0, math.log(2))  # no factor leaves [e^-limit, e^limit]; the bend |y|^d has d between 1/2 and 2
+_LIMITS = (2.0, 2.0, math.log(2))  # no factor leaves [e^-limit, e^limit]; the bend, |y|^d far out, has d between 1/2 and 2
 
 # %% ../nbs/202_flows.ipynb #7cc658e5
 def _run(flow, halves, couplings, steps, move):
@@ -217,23 +219,36 @@ def _as_field(flow, x, name="x"):
     check_field(x, shape, name)
     if x.ndim != 1 + len(shape) or not len(x):
         raise ValueError(f"{name} of shape {tuple(x.shape)}: must be (n, {', '.join(map(str, shape))}) with n >= 1")
-    return torch.as_tensor(x).to(flow.spectrum)
+    return (x if isinstance(x, torch.Tensor) else torch.from_numpy(np.array(x, dtype=np.float64, order="C"))).to(flow.spectrum)
 
 
+def _finite(flow, answers, name=None, x=None, limit=math.inf):
+    "The tensors a flow answered, if their numbers are finite; `ValueError` names the argument x, or the weights if it is theirs."
+    if all((v.detach().abs() < limit).all() for v in answers):
+        return answers
+    if x is None or not all(p.isfinite().all() for p in flow.parameters()):
+        raise ValueError("weights of the flow: have left the finite range, what they draw is too large for double precision; must be learned with "
+                         "a smaller learning_rate")
+    raise ValueError(f"{name} with values up to {x.detach().abs().max().item():.3g}: too far from what the flow draws for double precision; must be smaller")
+
+# %% ../nbs/202_flows.ipynb #5f1n1te0
 def _forward(self, z):
     "Noise z (n, *shape) to fields: tensors x (n, *shape) and ln |det dx/dz| (n,)."
-    return _forth(self, _as_field(self, z, "z"), _weights(self))
+    z = _as_field(self, z, "z")
+    return _finite(self, _forth(self, z, _weights(self)), "z", z)
 
 
 def _inverse(self, x):
     "Fields x (n, *shape) to noise: tensors z (n, *shape) and ln |det dz/dx| (n,), the negative of what `forward` gives."
-    return _back(self, _as_field(self, x), _weights(self))
+    x = _as_field(self, x)
+    return _finite(self, _back(self, x, _weights(self)), "x", x)
 
 
 def _log_prob(self, x):
     "ln q(x) of fields x (n, *shape): tensor (n,), float64, through which gradients flow to the weights and to x."
-    z, log_det = self.inverse(x)
-    return _log_noise(z) + log_det
+    x = _as_field(self, x)
+    z, log_det = _back(self, x, _weights(self))
+    return _finite(self, (_log_noise(z) + log_det,), "x", x)[0]
 
 
 CheckerboardFlow.forward, CheckerboardFlow.inverse, CheckerboardFlow.log_prob = _forward, _inverse, _log_prob
@@ -250,9 +265,9 @@ def _sample(self, n, seed):
     n, generator = check_count("n", n), torch_generators(check_seed(seed), 1)[0]
     with one_thread():
         z = _noise(self, n, generator)
-        x, log_det = _forth(self, z, _weights(self))
+        x, log_det = _finite(self, _forth(self, z, _weights(self)))
         log_q = _log_noise(z) - log_det
-    return x.cpu().numpy(), log_q.cpu().numpy()
+    return x.double().cpu().numpy(), log_q.double().cpu().numpy()
 
 
 CheckerboardFlow.sample = _sample
@@ -268,9 +283,10 @@ def _reverse_loss(self, energy, n, generator):
         raise ValueError(f"energy={_shown(energy)}: must be a callable that gives beta E (n,) for fields (n, *shape)")
     if not isinstance(generator, torch.Generator):
         raise ValueError(f"generator={_shown(generator)}: must be a torch.Generator")
-    x, _ = _forth(self, _noise(self, check_count("n", n), generator), _weights(self))
+    x, _ = _finite(self, _forth(self, _noise(self, check_count("n", n), generator), _weights(self)), limit=1e75)
     z, log_det = _back(self, x, _weights(self, frozen=True))
-    values = _log_noise(z) + log_det + _differentiable(energy(x), n)
+    log_q, = _finite(self, (_log_noise(z) + log_det,))
+    values = log_q + _differentiable(energy(x), n)
     return values.mean(), values.detach()
 
 
