@@ -65,10 +65,10 @@ def test_symmetries_are_exact_and_what_is_none_is_not(shape, bend, flip):
     axes = tuple(range(1, x.ndim))
     with torch.no_grad():
         log_q = flow.log_prob(x)
-        change = lambda y: (flow.log_prob(y) - log_q).abs().max()
+        change = lambda y: ((flow.log_prob(y) - log_q) / log_q.abs().clamp_min(1)).abs().max()  # ln q is thousands, far from the draws
         for by in np.ndindex(*shape):
-            assert (change(x.roll(by, axes)) < 1e-10) == (sum(by) % 2 == 0)
-        assert (change(-x) < 1e-10) == flip
+            assert (change(x.roll(by, axes)) < 1e-11) == (sum(by) % 2 == 0)
+        assert (change(-x) < 1e-11) == flip
         if flip:
             z = noise(shape, 20, 3)
             assert (flow.forward(-z)[0] + flow.forward(z)[0]).abs().max() < 1e-12
@@ -114,7 +114,7 @@ def test_arrays_of_any_layout_are_read(layout):
 def test_fields_too_far_for_double_precision_are_refused_by_name():
     far, near = (size * random_fields((4, 4), 3, 0) for size in (1e50, 100.0))
     for bend, ways in ((-1.0, {"log_prob": "x", "inverse": "x", "forward_loss": "x"}), (1.0, {"forward": "z"})):
-        flow = CheckerboardFlow((4, 4))
+        flow = CheckerboardFlow((4, 4), straight=None)
         with torch.no_grad():
             for coupling in flow.couplings:
                 coupling[4][2] = bend
@@ -253,7 +253,7 @@ def test_the_study_judges_the_tails_by_the_chain_as_well():
     flow, chain = STUDY["flow"], STUDY["chain"]
     assert len(flow["chain_ess_each"]) == chain["chains"] and STUDY["hmc"]["draws"] == chain["draws"] * chain["chains"]
     assert 1 / flow["chain_ess"] == pytest.approx(np.mean(1 / np.array(flow["chain_ess_each"])))
-    assert 0 < flow["chain_ess"] < flow["ess"] and flow["tail_power"] > 4 and 0 < flow["chain_largest"] < 1
+    assert flow["chain_ess"] > 0.5 and abs(flow["chain_ess"] - flow["ess"]) < 0.05 and flow["tail_power"] < 2.5 and flow["chain_largest"] < 0.1
 
 
 def test_the_study_was_made_by_its_script():

@@ -45,28 +45,44 @@ def _log_cosh(u):
     return u.abs() + torch.nn.functional.softplus(-2 * u.abs()) - math.log(2)
 
 
-def _move(x, moves):
+def _bent(y, b, straight):
+    "The bend of y and the logarithm of its slope: a straight line beyond +-straight."
+    c = y if straight is None else y.clamp(-straight, straight)
+    u = torch.asinh(c)
+    slope, v = _log_cosh(b.exp() * u) - _log_cosh(u), torch.sinh(b.exp() * u) * (-b).exp()
+    return v if straight is None else v + (y - c) * slope.exp(), slope
+
+
+def _unbent(v, b, straight):
+    "The way back, and the logarithm of the slope of the way forth."
+    edge = math.inf if straight is None else torch.sinh(b.exp() * math.asinh(straight)) * (-b).exp()
+    c = v if straight is None else torch.maximum(torch.minimum(v, edge), -edge)
+    du = torch.asinh(c * b.exp())
+    u = du * (-b).exp()
+    slope = _log_cosh(du) - _log_cosh(u)
+    return torch.sinh(u) if straight is None else torch.sinh(u) + (v - c) * (-slope).exp(), slope
+
+# %% ../nbs/202_flows.ipynb #d847b15a
+def _move(x, moves, straight):
     "The coupling: moved sites (N/2, n) and the logarithm of the derivative at each."
     if len(moves) == 2:
-        (t, s), y = moves, x
+        t, s = moves
         return x * s.exp() + t, s
     t1, t2, s1, s2, b = moves
-    y = x * s1.exp() + t1
-    u = torch.asinh(y)
-    return torch.sinh(b.exp() * u) * (s2 - b).exp() + t2, s1 + s2 + _log_cosh(b.exp() * u) - _log_cosh(u)
+    v, slope = _bent(x * s1.exp() + t1, b, straight)
+    return v * s2.exp() + t2, s1 + s2 + slope
 
 
-def _move_back(x, moves):
+def _move_back(x, moves, straight):
     "The way back: sites before the coupling, and the logarithm of the derivative of the way forth at each."
     if len(moves) == 2:
         t, s = moves
         return (x - t) * (-s).exp(), s
     t1, t2, s1, s2, b = moves
-    du = torch.asinh((x - t2) * (b - s2).exp())
-    u = du * (-b).exp()
-    return (torch.sinh(u) - t1) * (-s1).exp(), s1 + s2 + _log_cosh(du) - _log_cosh(u)
+    y, slope = _unbent((x - t2) * (-s2).exp(), b, straight)
+    return (y - t1) * (-s1).exp(), s1 + s2 + slope
 
-# %% ../nbs/202_flows.ipynb #11913f40
+# %% ../nbs/202_flows.ipynb #98504cbf
 class CheckerboardFlow(Network):
     """An invertible map from Gaussian noise to fields on a periodic lattice of even lengths, with its density; everything in float64.
 
@@ -83,6 +99,7 @@ class CheckerboardFlow(Network):
         hidden: Sequence[int] = (12, 12),  # hidden units per moving site, at least one layer
         reach: int = 2,  # how many steps along every axis the first layer looks at frozen sites; later layers: one step within the colour
         bend: bool = True,  # whether a coupling bends between two affine steps, or is one affine step
+        straight: float | None = 1.5,  # where the bend goes over into a straight line, > 0; None: nowhere, and tails may be far too light
         flip_symmetric: bool = True,  # whether q(-x) = q(x), exactly: no biases
         width: float = 0.5,  # standard deviation of a fresh flow's fields, from 1e-6 to 1e6; learning changes it
         seed: int = 0,  # of the initial weights
@@ -92,7 +109,7 @@ class CheckerboardFlow(Network):
         _add_tables(self, self.config["shape"], self.config["reach"])
         _add_layers(self, torch_generators(self.config["seed"], 1)[0])
 
-# %% ../nbs/202_flows.ipynb #a768c203
+# %% ../nbs/202_flows.ipynb #95e0afe7
 def _checked(config):
     "The arguments of a `CheckerboardFlow`, each refused by name if it is out of range."
     shape, hidden, width = check_shape(config["shape"]), check_widths("hidden", config["hidden"]), check_number("width", config["width"], _WIDTH)
@@ -102,14 +119,19 @@ def _checked(config):
         raise ValueError(f"hidden={_shown(config['hidden'])}: must be at least one width, such as (12,)")
     if not 1e-6 <= width <= 1e6:
         raise ValueError(f"width={_shown(config['width'])}: {_WIDTH}")
+    straight = config["straight"]
+    if straight is not None and check_number("straight", straight, _STRAIGHT) <= 0:
+        raise ValueError(f"straight={_shown(straight)}: {_STRAIGHT}")
     counts = {k: check_count(k, config[k]) for k in ("layers", "reach")}
     flags = {k: check_flag(k, config[k]) for k in ("bend", "flip_symmetric")}
-    return {"shape": shape, "hidden": hidden, "width": width, "seed": check_seed(config["seed"]), **counts, **flags}
+    straight = None if straight is None else float(straight)
+    return {"shape": shape, "hidden": hidden, "width": width, "straight": straight, "seed": check_seed(config["seed"]), **counts, **flags}
 
 
+_STRAIGHT = "where the bend ends must be a finite number > 0, or None"
 _WIDTH = "the first standard deviation must be a number from 1e-6 to 1e6"
 
-# %% ../nbs/202_flows.ipynb #b3f60b69
+# %% ../nbs/202_flows.ipynb #c2901898
 def _add_tables(flow, shape, reach):
     "Who sees whom, for each colour of the moving sites, and the way from the two halves back to a lattice."
     halves = _colours(shape)
@@ -121,7 +143,7 @@ def _add_tables(flow, shape, reach):
     flow.register_buffer("orbit", torch.as_tensor(_orbits(shape)), persistent=False)
     flow.register_buffer("order", torch.as_tensor(np.argsort(np.concatenate(halves))), persistent=False)
 
-# %% ../nbs/202_flows.ipynb #cb436786
+# %% ../nbs/202_flows.ipynb #a243ed37
 def _add_layers(flow, generator):
     "Weights of every coupling: hidden layers, shifts, logarithms of factors with their constants, and biases unless symmetric."
     config, seen, near = flow.config, flow.outer0.shape[1], flow.inner0.shape[1]
@@ -140,7 +162,7 @@ def _add_layers(flow, generator):
 
 _SPEED = 5.0  # the logarithms of the amplitudes learn so many times as fast as other weights
 
-# %% ../nbs/202_flows.ipynb #9bb2a2d7
+# %% ../nbs/202_flows.ipynb #26f0a154
 def _pick(u, table):
     "Units u (N/2, c, n) at the sites that each site sees: (N/2, k c, n)."
     return u.index_select(0, table.flatten()).reshape(len(table), -1, u.shape[-1])
@@ -160,13 +182,13 @@ def _moves(flow, weights, frozen, colour):
 
 _LIMITS = (2.0, 2.0, math.log(2))  # no factor leaves [e^-limit, e^limit]; the bend, |y|^d far out, has d between 1/2 and 2
 
-# %% ../nbs/202_flows.ipynb #7cc658e5
+# %% ../nbs/202_flows.ipynb #13aaa637
 def _run(flow, halves, couplings, steps, move):
     "Couplings one after the other on [white, black], (N/2, n) each; returns them and the sum of logarithms of derivatives (n,)."
     halves, log_det = list(halves), torch.zeros_like(halves[0][0])
     for k in steps:
         colour = k % 2
-        halves[colour], slopes = move(halves[colour], _moves(flow, couplings[k], halves[1 - colour], colour))
+        halves[colour], slopes = move(halves[colour], _moves(flow, couplings[k], halves[1 - colour], colour), flow.config["straight"])
         log_det = log_det + slopes.sum(0)
     return halves, log_det
 
@@ -182,7 +204,7 @@ def _scale_waves(flow, z, spectrum, sign):
     axes = tuple(range(1, z.ndim))
     return torch.fft.ifftn(torch.fft.fftn(z, dim=axes) * (sign * _SPEED * spectrum[flow.orbit]).exp(), dim=axes).real
 
-# %% ../nbs/202_flows.ipynb #17022b32
+# %% ../nbs/202_flows.ipynb #9bb6a330
 def _split(flow, x):
     "A field (n, *shape) as [white, black]."
     rows = x.flatten(1).T
@@ -193,7 +215,7 @@ def _join(flow, halves):
     "[white, black] as a field (n, *shape)."
     return torch.cat(halves)[flow.order].T.reshape(-1, *flow.config["shape"])
 
-# %% ../nbs/202_flows.ipynb #af9b7333
+# %% ../nbs/202_flows.ipynb #59e6d643
 def _forth(flow, z, weights):
     "From noise to a field, and ln det of the derivatives."
     couplings, spectrum = weights
@@ -212,7 +234,7 @@ def _log_noise(z):
     "ln of the density of independent standard normal numbers (n, *shape)."
     return -0.5 * (z * z).flatten(1).sum(1) - 0.5 * math.log(2 * math.pi) * z[0].numel()
 
-# %% ../nbs/202_flows.ipynb #8a1ca2af
+# %% ../nbs/202_flows.ipynb #ee66d873
 def _as_field(flow, x, name="x"):
     "x (n, *shape), n >= 1, as a float64 tensor where the weights are; gradients flow through it."
     shape = flow.config["shape"]
@@ -231,7 +253,7 @@ def _finite(flow, answers, name=None, x=None, limit=math.inf):
                          "a smaller learning_rate")
     raise ValueError(f"{name} with values up to {x.detach().abs().max().item():.3g}: too far from what the flow draws for double precision; must be smaller")
 
-# %% ../nbs/202_flows.ipynb #5f1n1te0
+# %% ../nbs/202_flows.ipynb #73b42521
 def _forward(self, z):
     "Noise z (n, *shape) to fields: tensors x (n, *shape) and ln |det dx/dz| (n,)."
     z = _as_field(self, z, "z")
@@ -253,7 +275,7 @@ def _log_prob(self, x):
 
 CheckerboardFlow.forward, CheckerboardFlow.inverse, CheckerboardFlow.log_prob = _forward, _inverse, _log_prob
 
-# %% ../nbs/202_flows.ipynb #da88fdd1
+# %% ../nbs/202_flows.ipynb #23f6505f
 def _noise(flow, n, generator):
     "n times independent standard normal numbers (n, *shape)."
     return torch.randn(n, *flow.config["shape"], dtype=torch.float64, generator=generator).to(flow.spectrum)
@@ -272,7 +294,7 @@ def _sample(self, n, seed):
 
 CheckerboardFlow.sample = _sample
 
-# %% ../nbs/202_flows.ipynb #0af20ff1
+# %% ../nbs/202_flows.ipynb #c141f7cc
 def _reverse_loss(self, energy, n, generator):
     """A loss whose gradient estimates that of KL(q || e^-energy / Z), and ln q + energy (n,), detached, of n fresh samples.
 
