@@ -600,7 +600,7 @@ def _checked_groups(groups, n):
     if groups is None:
         return np.arange(n)
     groups = np.asarray(groups)
-    if groups.shape != (n,) or groups.dtype.kind not in "iubU":
+    if groups.shape != (n,) or groups.dtype.kind not in "iubfU" or (groups.dtype.kind == "f" and not np.isfinite(groups).all()):
         raise ValueError(f"groups of shape {groups.shape}, {groups.dtype}: expected ({n},), the chain of each row as a number or a name")
     return np.unique(groups, return_inverse=True)[1]
 
