@@ -225,8 +225,8 @@ def run_of(**options):
 
 
 BAD = [
-    (lambda net, t: couplings(torch.tensor([0.3 + 1j]), 8), "beta="),
-    (lambda net, t: couplings("0.3", 8), "beta='0.3'"),
+    (lambda net, t: couplings(torch.tensor([0.3 + 1j]), 8), "beta"),
+    (lambda net, t: couplings("0.3", 8), "beta of type"),
     (lambda net, t: couplings(True, 8), "beta=True"),
     (lambda net, t: couplings(0.3, 8, K=[[0.1], [0.1, 0.2]]), "K="),
     (lambda net, t: tame_estimates(None), "ensemble=NoneType"),
@@ -234,7 +234,7 @@ BAD = [
     (lambda net, t: tame_estimates(sample(Ising((4, 6)), 0.3, draws=12, burn_in=10, seed=0, progress=False)), "(4, 6)"),
     (lambda net, t: from_tame(np.ones(6), np.ones((1, 6)), couplings(0.3, 8)), "z of shape (6,)"),
     (lambda net, t: from_tame(np.ones((1, 6)), np.ones((3, 6)), couplings(0.3, 8)), "errors of shape (3, 6)"),
-    (lambda net, t: from_tame(np.ones((1, 6)), None, couplings(0.3, 8)), "errors=None"),
+    (lambda net, t: from_tame(np.ones((1, 6)), None, couplings(0.3, 8)), "errors of type object"),
     (lambda net, t: without_units(np.ones((2, 6)), couplings(0.3, 8)), "numbers of shape (2, 6)"),
     (lambda net, t: coupling_design(4, 0, ()), "sizes=()"),
     (lambda net, t: run_couplings(couplings(0.3, 8, J2=-0.8), seed=0), "J2=-0.8"),
@@ -248,7 +248,7 @@ BAD = [
     (lambda net, t: couplings(0.3, 8, K=math.inf), "K=inf"),
     (lambda net, t: couplings(0.3, 1), "L=1"),
     (lambda net, t: couplings(0.3, 8.5), "L=8.5"),
-    (lambda net, t: couplings("hot", 8), "beta='hot'"),
+    (lambda net, t: couplings("hot", 8), "'hot'"),
     (lambda net, t: couplings([0.3, 0.4], [4, 6, 8]), "couplings"),
     (lambda net, t: check_couplings(np.ones(6)), "x of shape"),
     (lambda net, t: check_couplings(None), "x"),

@@ -23,7 +23,7 @@ from .analysis import Derived, gamma_error, linearised
 from .architectures import MLP, Regressor, check_widths, torch_generators
 from .models import Ising, _shown, check_count, check_flag, check_seed
 from .sampling import sample
-from .training import History, train
+from .training import History, _plain_array, train
 
 # %% ../nbs/214_couplings.ipynb #707d2fe9
 COUPLINGS = ("beta", "J", "J2", "K", "h", "L")
@@ -31,12 +31,9 @@ OUTPUTS = ("energy", "abs_m", "susceptibility", "specific_heat", "binder", "xi")
 
 
 def _numbers(name, value):
-    "Real numbers from a number, an array, a tensor or lists."
-    try:
-        array = np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}={_shown(value)}: expected a real number, or an array of them") from None
-    if array.dtype.kind not in "iuf":
+    "Real numbers, float64, from a number, an array, a tensor or lists; no truth values."
+    array = _plain_array(name, value, "a real number, or an array of them")
+    if array.dtype.kind == "b":
         raise ValueError(f"{name}={_shown(value)}: expected a real number, or an array of them")
     return array.astype(float)
 
