@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Labelled', 'labelled', 'write_file', 'save_state', 'load_state', 'save_network', 'load_network', 'check_device',
-           'check_labelled', 'History', 'train']
+           'check_labelled', 'as_samples', 'History', 'train']
 
 # %% ../nbs/21_training.ipynb #9ff6bd98
 import contextlib
@@ -260,6 +260,31 @@ def check_labelled(
     if not np.isfinite(y).all():
         raise ValueError(f"y={y[~np.isfinite(y)][0]} in row {np.argwhere(~np.isfinite(y))[0][0]}: expected finite numbers")
     return Labelled(x, y)
+
+# %% ../nbs/21_training.ipynb #4e0f959b
+def _checked_groups(groups, n):
+    "The chain of each row, as whole numbers."
+    if groups is None:
+        return np.arange(n)
+    groups = np.asarray(groups)
+    if groups.shape != (n,) or groups.dtype.kind not in "iubfU" or (groups.dtype.kind == "f" and not np.isfinite(groups).all()):
+        raise ValueError(f"groups of shape {groups.shape}, {groups.dtype}: expected ({n},), the chain of each row as a number or a name")
+    return np.unique(groups, return_inverse=True)[1]
+
+# %% ../nbs/21_training.ipynb #a5a50002
+def as_samples(
+    x,  # inputs (n, *shape), or `Samples` with everything
+    y=None,  # targets (n, d); None with `Samples`
+    groups=None,  # chain of each row (n,), number or name; None: every row is independent of the others
+    minimum: int = 1,  # smallest n accepted
+) -> Samples:
+    "Examples as `Samples`, checked; `ValueError` naming what does not fit."
+    if isinstance(x, Samples):
+        if y is not None or groups is not None:
+            raise ValueError(f"y={_shown(y)}, groups={_shown(groups)}: must be None where x are examples, which have both")
+        return Samples(*check_labelled(x.x, x.y, minimum), x.chain, x.run)
+    x, y = check_labelled(x, y, minimum)
+    return Samples(x, y, _checked_groups(groups, len(x)), np.zeros(len(x), dtype=int))
 
 # %% ../nbs/21_training.ipynb #2bd69531
 @dataclass
@@ -580,29 +605,15 @@ def _examples(network, x, y, groups, loss):
         raise ValueError(f"network of type {type(network).__name__}: expected a torch module with `features` and a linear `head`")
     if getattr(network.head, "bias", None) is not None or weight.dtype != torch.float64:
         raise ValueError(f"network.head={_shown(network.head)}: must be linear, without bias (the first feature is 1), in float64")
-    if isinstance(x, (Samples, Stream)):
-        if y is not None or groups is not None:
-            raise ValueError(f"y={_shown(y)}, groups={_shown(groups)}: must be None where x are examples, which have both")
-        data = x if isinstance(x, Stream) else Samples(*check_labelled(x.x, x.y, minimum=2), x.chain, x.run)
-    else:
-        x, y = check_labelled(x, y, minimum=2)
-        data = Samples(x, y, _checked_groups(groups, len(x)), np.zeros(len(x), dtype=int))
+    if isinstance(x, Stream) and (y is not None or groups is not None):
+        raise ValueError(f"y={_shown(y)}, groups={_shown(groups)}: must be None where x are examples, which have both")
+    data = x if isinstance(x, Stream) else as_samples(x, y, groups, minimum=2)
     d = data.outputs if isinstance(data, Stream) else data.y.shape[1]
     if d != len(weight) and not callable(loss):
         raise ValueError(f"y of shape ({len(data)}, {d}): expected ({len(data)}, {len(weight)}), one column for each output of the network")
     if loss == "cross_entropy" and isinstance(data, Samples):
         _probabilities(data.y)
     return data
-
-# %% ../nbs/21_training.ipynb #4e0f959b
-def _checked_groups(groups, n):
-    "The chain of each row, as whole numbers."
-    if groups is None:
-        return np.arange(n)
-    groups = np.asarray(groups)
-    if groups.shape != (n,) or groups.dtype.kind not in "iubfU" or (groups.dtype.kind == "f" and not np.isfinite(groups).all()):
-        raise ValueError(f"groups of shape {groups.shape}, {groups.dtype}: expected ({n},), the chain of each row as a number or a name")
-    return np.unique(groups, return_inverse=True)[1]
 
 # %% ../nbs/21_training.ipynb #541bcd20
 def _parts(data, validation, seed):
