@@ -1,0 +1,232 @@
+"""The posterior of all weights: densities against their definition, for every kind of network; the contract of surrogates."""
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from uqphys.architectures import MLP, LocalEnergyNet
+from uqphys.convolutions import LatticeCNN
+from uqphys.models import random_spins
+from uqphys.posteriors import NOISES, BayesianNetwork, Chains, NetworkPosterior, NetworkPrior
+from uqphys.training import as_samples
+
+rng = np.random.default_rng(0)
+SPINS = random_spins((4, 4), 20, seed=1)
+FIELDS = rng.normal(size=(20, 4, 4))
+VECTORS = rng.normal(size=(20, 3)) * [1, 10, 100]
+NETWORKS = {
+    "MLP": (MLP((3,), hidden=(5,), outputs=2), VECTORS),
+    "deep": (MLP((3,), hidden=(5, 4), outputs=2, activation="silu"), VECTORS),
+    "even": (MLP((3,), hidden=(5,), outputs=2, flip_symmetric=True), VECTORS),
+    "linear": (MLP((3,), hidden=(), outputs=2), VECTORS),
+    "single": (MLP((3,), hidden=(5,), outputs=2, dtype="float32"), VECTORS),
+    "spins": (LocalEnergyNet(hidden=(5,), outputs=2), SPINS),
+    "pairs": (LocalEnergyNet(hidden=(), linear=True, outputs=2), SPINS),
+    "window": (LocalEnergyNet(hidden=(4,), outputs=2, window=1, linear=True), SPINS),
+    "fields": (LocalEnergyNet(hidden=(5,), outputs=2, values="real"), FIELDS),
+    "convolutions": (LatticeCNN(2, channels=(4,), outputs=2), SPINS),
+    "extensive": (LatticeCNN(2, channels=(4,), outputs=2, extensive=True, values="real"), FIELDS),
+}
+kinds = pytest.mark.parametrize("kind", NETWORKS)
+
+
+def posterior_of(kind, noise="homoscedastic"):
+    network, x = NETWORKS[kind]
+    y = np.stack([x.reshape(20, -1).sum(1), rng.normal(size=20)], 1) * [3.0, 0.1] + 5
+    return NetworkPosterior(network, as_samples(x, y), noise=noise)
+
+
+@kinds
+@pytest.mark.parametrize("noise", NOISES)
+def test_the_density_is_prior_times_likelihood(kind, noise):
+    posterior = posterior_of(kind, noise)
+    theta = posterior.start(3, seed=1) + 0.2
+    f, variance = posterior.functions(theta, posterior.data.x)
+    units = posterior.prior.sites * posterior.prior.scale.numpy()
+    width = np.sqrt(variance) if noise != "none" else 0.01 * units * np.ones_like(f)
+    logs = -0.5 * ((posterior.data.y - f) / width) ** 2 - np.log(width / units) - 0.5 * np.log(2 * np.pi)
+    tolerance = dict(rtol=2e-4) if kind == "single" else dict(rtol=1e-8)
+    np.testing.assert_allclose(posterior.log_likelihoods(theta).numpy(), logs.sum(2), **tolerance)
+    np.testing.assert_allclose(posterior.log_density(theta).numpy(), logs.sum((1, 2)) - 0.5 * (theta**2).sum(1).numpy(), **tolerance)
+
+
+@kinds
+def test_functions_are_those_of_the_network_with_these_weights(kind):
+    "The head's own weights, put into the network, give the network's own outputs (in standardised units)."
+    posterior = posterior_of(kind)
+    prior, network, x = posterior.prior, posterior.prior.network, posterior.data.x
+    if network.extensive:
+        pytest.skip("its features are centred and scaled; the test of the density covers them")
+    theta = posterior.start(2, seed=3)
+    weights = {}
+    for block, part in zip(prior.blocks, theta[1].split([b.spread.numel() for b in prior.blocks])):
+        weights[block.name] = part.reshape(block.shape) * block.spread
+    weights["head.weight"] = weights.pop("head")
+    network.load_state_dict(weights, strict=False)
+    with torch.no_grad():
+        own = network(x)
+    expected = prior.offset + prior.scale * own
+    np.testing.assert_allclose(posterior.functions(theta, x)[0][1], expected, rtol=1e-4 if kind == "single" else 1e-10)
+
+
+@kinds
+@pytest.mark.parametrize("noise", NOISES)
+def test_the_gradient_is_the_slope(kind, noise):
+    if kind == "single":
+        pytest.skip("finite differences need float64")
+    posterior = posterior_of(kind, noise)
+    theta = 0.5 * posterior.start(2, seed=2) + 0.1
+    value, gradient = posterior.value_and_gradient(theta)
+    along = torch.randn(*theta.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    slope = (posterior.log_density(theta + 1e-6 * along) - posterior.log_density(theta - 1e-6 * along)) / 2e-6
+    torch.testing.assert_close(value, posterior.log_density(theta))
+    torch.testing.assert_close((gradient * along).sum(1), slope, rtol=2e-5, atol=1e-3)
+
+
+@kinds
+def test_rows_of_its_own_for_each_chain(kind):
+    posterior = posterior_of(kind)
+    theta = posterior.start(3, seed=1)
+    rows = torch.tensor([[0, 5, 5], [19, 1, 2], [7, 7, 3]])
+    whole = posterior.log_likelihoods(theta)
+    tolerance = dict(rtol=1e-4, atol=1e-4) if kind == "single" else dict(rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(posterior.log_likelihoods(theta, rows), whole.gather(1, rows), **tolerance)
+    torch.testing.assert_close(posterior.log_likelihoods(theta, rows[0]), whole[:, rows[0]], **tolerance)
+
+
+@pytest.mark.parametrize("kind", ["spins", "pairs", "window", "fields", "extensive"])
+def test_energies_are_extensive(kind):
+    posterior = posterior_of(kind)
+    theta, x = posterior.prior.draw(3, seed=1), posterior.data.x
+    f, noise = posterior.functions(theta, x)
+    f4, noise4 = posterior.functions(theta, np.tile(x, (1, 2, 2)))
+    np.testing.assert_allclose(f4, 4 * f, rtol=1e-9)
+    np.testing.assert_allclose(noise4, 4 * noise, rtol=1e-9)
+
+
+def test_units_of_the_targets_do_not_matter():
+    "The same data in other units: the same density, functions in these units."
+    network, x = NETWORKS["MLP"]
+    y = rng.normal(size=(20, 2))
+    one, two = (NetworkPosterior(network, as_samples(x, target)) for target in (y, 1e6 * y - 3e7))
+    theta = one.start(4, seed=5)
+    torch.testing.assert_close(one.log_density(theta), two.log_density(theta), rtol=1e-7, atol=1e-7)
+    np.testing.assert_allclose(two.functions(theta, x)[0], 1e6 * one.functions(theta, x)[0] - 3e7, rtol=1e-9)
+    np.testing.assert_allclose(two.functions(theta, x)[1], 1e12 * one.functions(theta, x)[1], rtol=1e-7)
+
+
+def test_the_prior_is_standard_normal():
+    prior = posterior_of("MLP").prior
+    theta = prior.draw(4000, seed=1)
+    assert np.array_equal(theta, prior.draw(4000, seed=1)) and not np.array_equal(theta, prior.draw(4000, seed=2))
+    assert abs(theta.mean(0) * 4000**0.5).max() < 4.5 and abs(theta.var(0) - 1).max() < 4.5 * (2 / 4000) ** 0.5
+    assert len(prior.names) == prior.size == theta.shape[1] and len(set(prior.names)) == prior.size
+
+
+def test_climbing_finds_higher_ground_and_stays_near_no_saddle():
+    posterior = NetworkPosterior(NETWORKS["MLP"][0], as_samples(VECTORS, np.random.default_rng(6).normal(size=(20, 2))))
+    start = posterior.start(3, seed=1)
+    top = posterior.maximise(start, steps=2000)
+    assert (posterior.log_density(top) > posterior.log_density(start)).all()
+    assert posterior.value_and_gradient(top)[1].abs().max() < 5.0 < posterior.value_and_gradient(start)[1].abs().max()
+
+
+# ---- the contract
+
+class Guess(BayesianNetwork):
+    "Draws from the prior, whatever the data: four chains, of which one may be told to be elsewhere."
+
+    shift = 0.0
+
+    def _infer(self, posterior, progress):
+        theta = posterior.prior.draw(400, self.options["seed"]).reshape(4, 100, -1)
+        theta[0] = theta[0] + self.shift
+        return Chains(theta, {"diverging": np.zeros((4, 100), bool)}, {})
+
+
+@kinds
+@pytest.mark.parametrize("noise", NOISES)
+def test_a_file_gives_the_same_predictions(kind, noise, tmp_path):
+    network, x = NETWORKS[kind]
+    y = rng.normal(size=(20, 2))
+    surrogate = Guess(network, noise=noise, draws=7, seed=3).fit(x, y, progress=False)
+    surrogate.save(tmp_path / "net.safetensors")
+    again = Guess.load(tmp_path / "net.safetensors")
+    for one, two in ((surrogate.predict(x), again.predict(x)), (surrogate.predict(x[:3]), again.predict(x[:3]))):
+        assert np.array_equal(one.draws, two.draws) and np.array_equal(one.aleatoric, two.aleatoric) and one.draws.shape[0] == 7
+    assert np.array_equal(again.mean(x), surrogate.mean(x)) and again.options == surrogate.options and again.diagnostics == surrogate.diagnostics
+    belief = surrogate.predict(x)
+    np.testing.assert_allclose(belief.mean, belief.draws.mean(0)), np.testing.assert_allclose(belief.epistemic, belief.draws.var(0))
+    assert (belief.noise is None and not belief.aleatoric.any()) if noise == "none" else (belief.noise.shape == belief.draws.shape)
+    json.dumps(again.diagnostics)
+
+
+def test_chains_that_disagree_are_not_believed():
+    x, y = VECTORS, rng.normal(size=(20, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fine = Guess(seed=1).fit(x, y, progress=False)
+    assert fine.doubts == () and fine.diagnostics["r_hat"] < 1.05 and fine.diagnostics["divergences"] == 0
+    lost = Guess(seed=1)
+    lost.shift = 3.0
+    with pytest.warns(UserWarning, match="the chains disagree"):
+        lost.fit(x, y, progress=False)
+    assert lost.diagnostics["r_hat"] > 1.05 and any("disagree" in doubt for doubt in lost.doubts)
+    assert set(fine.inference.posterior) == {"function", "log_density"} and "diverging" in fine.inference.sample_stats
+
+
+def test_the_network_given_is_not_changed():
+    network = MLP((3,), outputs=1, seed=4)
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    Guess(network).fit(VECTORS, rng.normal(size=(20, 1)), progress=False)
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items()) and network.head.weight.requires_grad
+
+
+@pytest.mark.parametrize("x, kind", [(SPINS, LocalEnergyNet), (VECTORS, MLP), (FIELDS, MLP)])
+def test_a_network_is_found_for_the_data(x, kind):
+    surrogate = Guess().fit(x, rng.normal(size=(20, 2)), progress=False)
+    assert isinstance(surrogate.prior.network, kind) and surrogate.predict(x).mean.shape == (20, 2)
+
+
+def test_examples_come_as_arrays_or_samples():
+    x, y = VECTORS, rng.normal(size=(20, 1))
+    one = Guess(seed=1).fit(x, y, progress=False)
+    two = Guess(seed=1).fit(as_samples(x, y, groups=["a"] * 10 + ["b"] * 10), progress=False)
+    assert np.array_equal(one.predict(x).draws, two.predict(x).draws)
+    with pytest.raises(ValueError, match="y=.*must be None"):
+        Guess().fit(as_samples(x, y), y, progress=False)
+
+
+y1 = rng.normal(size=(20, 1))
+BAD = [
+    ("noise", lambda: Guess(noise="white")), ("prior_scale", lambda: Guess(prior_scale=0.0)), ("prior_scale", lambda: Guess(prior_scale="2")),
+    ("tolerance", lambda: Guess(tolerance=-1)), ("draws", lambda: Guess(draws=1)), ("seed", lambda: Guess(seed=-1)),
+    ("network", lambda: Guess("deep")), ("network", lambda: Guess(torch.nn.Linear(3, 1))), ("network", lambda: NetworkPrior(None, as_samples(VECTORS, y1))),
+    ("not fitted", lambda: Guess().predict(VECTORS)), ("not fitted", lambda: Guess().mean(VECTORS)), ("not fitted", lambda: Guess().save("x")),
+    ("y of shape", lambda: Guess(MLP((3,), outputs=2)).fit(VECTORS, y1)), ("x of shape", lambda: Guess(MLP((2,))).fit(VECTORS, y1)),
+    ("x", lambda: Guess().fit(VECTORS[:1], y1[:1])), ("y", lambda: Guess().fit(VECTORS, np.full((20, 1), np.nan))),
+    ("x of shape", lambda: Guess().fit(VECTORS, y1, progress=False).predict(VECTORS[:, :2])),
+    ("theta of type", lambda: posterior_of("MLP").log_density(torch.zeros(2, 3))),
+    ("theta of type", lambda: posterior_of("MLP").log_density(np.zeros((2, 3)))),
+    ("path", lambda: Guess.load("nothing.safetensors")),
+    ("learning_rate", lambda: posterior_of("MLP").maximise(posterior_of("MLP").start(1, 0), learning_rate=0)),
+    ("steps", lambda: posterior_of("MLP").maximise(posterior_of("MLP").start(1, 0), steps=0)),
+]
+
+
+@pytest.mark.parametrize("number", range(len(BAD)))
+def test_what_does_not_fit_is_named(number):
+    name, call = BAD[number]
+    with pytest.raises(ValueError, match=name):
+        call()
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    class Other(Guess):
+        pass
+
+    Guess(seed=1).fit(VECTORS, y1, progress=False).save(tmp_path / "guess.safetensors")
+    with pytest.raises(ValueError, match="guess.safetensors.*Other"):
+        Other.load(tmp_path / "guess.safetensors")
