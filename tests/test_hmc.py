@@ -1,0 +1,282 @@
+"Hamiltonian Monte Carlo: exact answers, calibration by simulation, the fast gradient, and what happens when a run is stopped."
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chi2
+
+from uqphys import hmc
+from uqphys.architectures import MLP, LocalEnergyNet
+from uqphys.hmc import HMCNet, fused_gradient, hamiltonian_monte_carlo, leapfrog, no_u_turn
+from uqphys.posteriors import NetworkPosterior
+from uqphys.training import as_samples
+
+
+def linear_problem(seed, n=30, k=4):
+    "A posterior that is exactly Gaussian, its mean and covariance: a network without hidden layers, noise of known width."
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, k)) @ rng.normal(size=(k, k))
+    y = x @ rng.normal(size=(k, 1)) + 0.5 * rng.normal(size=(n, 1))
+    posterior = NetworkPosterior(MLP((k,), hidden=()), as_samples(x, y), noise="none", tolerance=0.5)
+    design = torch.cat([torch.ones(n, 1, dtype=torch.float64), posterior.inputs], 1) * posterior.prior.blocks[0].spread[0]
+    covariance = torch.linalg.inv(torch.eye(k + 1) + design.T @ design / 0.5**2)
+    return posterior, (covariance @ design.T @ posterior.targets / 0.5**2)[:, 0], covariance
+
+
+def scores(theta, mean, covariance):
+    "z of all means and covariances; the error is the scatter of the chains' means."
+    i, j = np.triu_indices(len(mean))
+    shifted = theta - mean
+    series, exact = torch.cat([shifted, shifted[..., i] * shifted[..., j]], -1), torch.cat([0 * mean, covariance[i, j]])
+    means = series.mean(1)
+    return ((means.mean(0) - exact) / (means.std(0) / len(means) ** 0.5)).numpy()
+
+
+def network(noise="homoscedastic", hidden=(3,), n=15, activation="tanh", outputs=1, inputs=1, tolerance=0.01):
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(n, inputs))
+    y = np.sin(2 * x[:, :1] + np.arange(outputs)) + 0.3 * rng.normal(size=(n, outputs))
+    return NetworkPosterior(MLP((inputs,), hidden, outputs=outputs, activation=activation), as_samples(x, y), noise, tolerance=tolerance)
+
+
+def quartic(theta):
+    return -(theta**4).sum(1) / 4, -(theta**3)
+
+
+def starts(chains, size=2, seed=0):
+    return torch.randn(chains, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("seed", [11, 12, 13])
+def test_an_exactly_known_posterior_is_recovered_mean_and_covariance(seed):
+    posterior, mean, covariance = linear_problem(seed)
+    run = hamiltonian_monte_carlo(posterior.value_and_gradient, posterior.start(64, seed), draws=150, seed=seed, progress=False)
+    z = scores(run.theta, mean, covariance)
+    assert np.abs(z).max() < 4.3 and (z**2).mean() < 2.5, z  # 20 numbers, correlated, Student with 63 degrees of freedom
+    assert run.facts["divergences"] == 0
+    wider = scores(mean + 1.1 * (run.theta - mean), mean, covariance)
+    assert np.abs(wider).max() > 5, "draws that are ten per cent too wide must be seen"
+
+
+def test_steps_that_are_too_coarse_cost_acceptance_not_truth():
+    unit, wide = lambda theta: (-0.5 * theta.square().sum(1), -theta), torch.eye(4, dtype=torch.float64)
+    run = hamiltonian_monte_carlo(unit, starts(64, 4), draws=300, seed=4, target_acceptance=0.35, progress=False)
+    assert run.stats["acceptance_rate"].mean() < 0.75
+    assert np.abs(scores(run.theta, torch.zeros(4, dtype=torch.float64), wide)).max() < 4.3
+
+
+def test_the_distance_to_the_exact_mean_falls_as_one_over_root_n():
+    posterior, mean, covariance = linear_problem(21)
+    run = hamiltonian_monte_carlo(posterior.value_and_gradient, posterior.start(128, 1), draws=400, seed=1, progress=False)
+    whiten, lengths = torch.linalg.inv(torch.linalg.cholesky(covariance)), np.array([25, 50, 100, 200, 400])
+    distance = [float((((run.theta[:, :n].mean(1) - mean) @ whiten.T) ** 2).sum(1).mean().sqrt()) for n in lengths]
+    assert abs(np.polyfit(np.log(lengths), np.log(distance), 1)[0] + 0.5) < 0.06
+
+
+def test_nuts_recovers_it_too():
+    posterior, mean, covariance = linear_problem(14, n=12, k=1)
+    run = no_u_turn(posterior.value_and_gradient, posterior.start(8, 1), draws=100, warmup=60, seed=1, progress=False)
+    z = scores(run.theta, mean, covariance)
+    assert np.abs(z).max() < 5.5  # Student with 7 degrees of freedom: 5.4 has a chance of 1e-3
+    assert run.stats["n_steps"].min() >= 1 and run.stats["acceptance_rate"].mean() > 0.5 and run.theta.shape == (8, 100, 2)
+
+
+def test_leapfrog_is_reversible_and_its_energy_error_is_of_second_order():
+    posterior = network(hidden=(4, 3))
+    gradient = fused_gradient(posterior)
+    theta, momentum = 0.3 * posterior.start(20, 1), starts(20, posterior.size, 2)
+    scale = torch.linspace(0.5, 1.5, posterior.size, dtype=torch.float64)
+    end = leapfrog(gradient, theta, momentum, 0.005, 30, scale)
+    back = leapfrog(gradient, end[0], -end[1], 0.005, 30, scale)
+    assert float((back[0] - theta).abs().max()) < 1e-9 and float((back[1] + momentum).abs().max()) < 1e-9
+    energy = lambda theta, p: -gradient(theta)[0] + 0.5 * p.square().sum(1)
+    error = [float((energy(*leapfrog(gradient, theta, momentum, e, round(0.04 / e), scale)[:2]) - energy(theta, momentum)).abs().median())
+             for e in (0.002, 0.001, 0.0005)]
+    assert np.allclose(np.divide(error[:-1], error[1:]), 4, rtol=0.1), error
+
+
+def test_the_mean_of_the_exponential_of_minus_the_energy_error_is_one():
+    posterior, *_ = linear_problem(31)
+    run = hamiltonian_monte_carlo(posterior.value_and_gradient, posterior.start(64, 3), draws=200, seed=3, progress=False, target_acceptance=0.6)
+    weight = np.exp(-run.stats["energy_error"]).mean(1)
+    assert abs(weight.mean() - 1) < 4 * weight.std(ddof=1) / 8
+    assert np.exp(-0.5 * run.stats["energy_error"]).mean() < 0.99  # there is an error to speak of
+
+
+@pytest.mark.parametrize("noise", ["homoscedastic", "heteroscedastic", "none"])
+@pytest.mark.parametrize("hidden", [(5,), (6, 4), (4, 5, 3)])
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "relu"])
+def test_the_fast_gradient_is_that_of_automatic_differentiation(noise, hidden, activation):
+    posterior = network(noise, hidden, n=37, activation=activation, outputs=2, inputs=3)
+    theta = posterior.start(5, 1)
+    (value, slope), (exact, wanted) = fused_gradient(posterior)(theta), posterior.value_and_gradient(theta)
+    assert torch.allclose(value, exact, rtol=1e-12, atol=1e-9)
+    assert torch.allclose(slope, wanted, rtol=1e-10, atol=1e-11 * float(wanted.abs().max()))
+    alone = fused_gradient(posterior)(theta[2:3])
+    assert torch.equal(alone[0][0], value[2]) and torch.equal(alone[1][0], slope[2])
+
+
+def test_the_fast_gradient_tells_of_infinity_and_nan_and_declines_what_it_does_not_know():
+    posterior = network()
+    theta = posterior.start(3, 1)
+    theta[0, 0], theta[1, 4] = torch.nan, torch.inf
+    value, _ = fused_gradient(posterior)(theta)
+    assert torch.isfinite(value).tolist() == [False, False, True]
+    x = np.random.default_rng(0).normal(size=(10, 1))
+    for net in (MLP((1,), (3,), activation="silu"), MLP((1,), ()), MLP((1,), (3,), flip_symmetric=True), MLP((1,), (3,), dtype="float32")):
+        assert fused_gradient(NetworkPosterior(net, as_samples(x, x))) is None
+
+
+def test_calibrated_by_simulation_over_256_data_sets():
+    rng, x = np.random.default_rng(3), np.linspace(-1.5, 1.5, 6)[:, None]
+    posterior = NetworkPosterior(MLP((1,), (3,)), as_samples(x, np.array([1.0, -1.0] * 3)[:, None]), noise="none", tolerance=0.5)
+    truth = posterior.prior.draw(256, seed=4)
+    f = posterior.functions(truth, x)[0]
+    posterior.targets = torch.from_numpy(f + 0.5 * rng.normal(size=f.shape))  # each chain has a data set of its own
+    run = hamiltonian_monte_carlo(posterior.value_and_gradient, posterior.start(256, 5), draws=186, warmup=150, seed=5, progress=False)
+    where, kept = np.array([[-1.8], [0.0], [0.9]]), run.theta[:, 5::6]  # 31 draws, nearly independent
+    told = np.stack([posterior.functions(theta, where)[0][..., 0] for theta in kept])
+    true = posterior.functions(truth, where)[0][..., 0]
+
+    def chance(told, true):
+        counts = np.stack([np.bincount(r // 4, minlength=8) for r in (told < true[:, None]).sum(1).T])
+        return chi2.sf(((counts - 32) ** 2 / 32).sum(1), 7)
+    assert chance(told, true).min() > 1e-3
+    centre = told.mean(1, keepdims=True)
+    assert chance(centre + 0.6 * (told - centre), true).min() < 1e-4, "draws that are too narrow must be seen"
+
+
+def test_both_samplers_agree_on_the_functions_of_a_network():
+    posterior, where = network("none", hidden=(2,), n=8, tolerance=0.5), np.linspace(-1.5, 1.5, 4)[:, None]
+    gradient = fused_gradient(posterior)
+    ours = hamiltonian_monte_carlo(gradient, posterior.start(32, 1), draws=200, warmup=300, seed=1, progress=False)
+    theirs = no_u_turn(gradient, posterior.start(6, 2), draws=50, warmup=50, seed=2, progress=False)
+    mean = lambda run: posterior.functions(run.theta.flatten(0, 1), where)[0].reshape(*run.theta.shape[:2], -1).mean(1)
+    a, b = mean(ours), mean(theirs)
+    z = (a.mean(0) - b.mean(0)) / np.hypot(a.std(0, ddof=1) / 32**0.5, b.std(0, ddof=1) / 6**0.5)
+    assert np.abs(z).max() < 6.9, z  # Student with 5 degrees of freedom: chance 1e-3
+
+
+def test_the_seed_decides_every_bit_and_nothing_global_changes():
+    before = torch.random.get_rng_state()
+    run = lambda seed: hamiltonian_monte_carlo(quartic, starts(4), draws=20, warmup=30, seed=seed, progress=False).theta
+    assert torch.equal(run(1), run(1)) and not torch.equal(run(1), run(2))
+    slow = lambda seed: no_u_turn(quartic, starts(2), draws=10, warmup=20, seed=seed, progress=False).theta
+    assert torch.equal(slow(1), slow(1)) and not torch.equal(slow(1), slow(2))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def stopping(after):
+    calls = [0]
+
+    def gradient(theta):
+        calls[0] += 1
+        if calls[0] == after:
+            raise KeyboardInterrupt
+        return quartic(theta)
+    return gradient
+
+
+@pytest.mark.parametrize("after", [25, 300])  # gradients: in the warm-up, and among the draws
+def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path, after):
+    options = dict(draws=60, warmup=40, seed=1, progress=False)
+    straight = hamiltonian_monte_carlo(quartic, starts(6), **options)
+    kept = dict(checkpoint=tmp_path / "run.safetensors", checkpoint_every=1000)
+    with pytest.raises(KeyboardInterrupt):
+        hamiltonian_monte_carlo(stopping(after), starts(6), **options, **kept)
+    resumed = hamiltonian_monte_carlo(quartic, starts(6), **options, **kept)
+    assert torch.equal(resumed.theta, straight.theta)
+    for name, value in straight.stats.items():
+        np.testing.assert_array_equal(resumed.stats[name], value)
+    with pytest.raises(ValueError, match="checkpoint=.*seed=2, found 1"):
+        hamiltonian_monte_carlo(quartic, starts(6), **(options | dict(seed=2)), **kept)
+
+
+def test_an_interrupt_without_a_checkpoint_returns_what_there_is():
+    straight = hamiltonian_monte_carlo(quartic, starts(6), draws=60, warmup=20, seed=1, trajectory=2.0, progress=False)
+    with pytest.warns(UserWarning, match="interrupted after"):
+        short = hamiltonian_monte_carlo(stopping(120), starts(6), draws=60, warmup=20, seed=1, trajectory=2.0, progress=False)
+    n = short.theta.shape[1]
+    assert 0 < n < 60 and torch.equal(short.theta, straight.theta[:, :n]) and short.stats["lp"].shape == (6, n) and short.facts["doubts"]
+
+
+def test_divergences_are_counted_and_what_is_not_finite_is_rejected():
+    def half(theta):
+        return torch.log(theta).sum(1) - theta.sum(1), 1 / theta - 1
+    run = hamiltonian_monte_carlo(half, torch.ones(64, 1, dtype=torch.float64), draws=200, seed=1, progress=False)
+    mean = run.theta[..., 0].mean(1)
+    assert torch.isfinite(run.theta).all() and (run.theta > 0).all()
+    assert abs(float(mean.mean()) - 2) < 4 * float(mean.std()) / 8
+    assert run.facts["divergences"] == run.divergences.sum() == run.stats["diverging"].sum() > 0
+    same = run.theta[:, 1:, 0] == run.theta[:, :-1, 0]
+    assert same.numpy()[run.stats["diverging"][:, 1:]].all()
+
+
+def test_nothing_is_adapted_among_the_draws():
+    run = hamiltonian_monte_carlo(quartic, starts(8), draws=32, warmup=32, seed=1, progress=False)
+    jitter = np.array([hmc._van_der_corput(i + 1) for i in range(32, 64)])
+    steps = np.maximum(1, np.ceil(jitter * run.facts["trajectory"] / run.facts["step_size"]))
+    assert (run.stats["n_steps"] == steps).all()
+
+
+def test_the_warm_up_finds_scales_and_length():
+    scales = torch.tensor([0.01, 1.0, 30.0], dtype=torch.float64)
+    gaussian = lambda theta: (-0.5 * (theta / scales).square().sum(1), -theta / scales**2)
+    run = hamiltonian_monte_carlo(gaussian, starts(32, 3) * scales, draws=100, seed=1, progress=False)
+    assert np.allclose(run.facts["scale"] / scales.numpy(), 1, atol=0.25)
+    assert 1.5 < run.facts["trajectory"] < 6  # a quarter of the period, 1.6, is reached by half of the jittered times at 3
+
+
+def test_hmcnet_predicts_saves_and_loads(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (20, 1))
+    y = np.sin(3 * x) + 0.1 * rng.normal(size=x.shape)
+    net = HMCNet(MLP((1,), (6,)), chains=8, steps=100, warmup=200, draws=50, seed=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net.fit(x, y, progress=False)
+    assert np.abs(net.mean(x) - np.sin(3 * x)).mean() < 0.1
+    assert net.predict([[3.0]]).epistemic > 10 * net.predict([[0.0]]).epistemic
+    assert {"r_hat", "effective_samples", "divergences"} <= set(net.diagnostics) and "diverging" in net.inference.sample_stats
+    net.save(tmp_path / "net.safetensors")
+    again = HMCNet.load(tmp_path / "net.safetensors")
+    np.testing.assert_array_equal(again.predict(x).draws, net.predict(x).draws)
+    assert again.options == net.options
+
+
+def test_hmcnet_says_when_it_is_not_to_be_believed():
+    x = np.linspace(-1, 1, 20)[:, None]
+    with pytest.warns(UserWarning, match="R-hat|effective samples"):
+        net = HMCNet(MLP((1,), (6,)), chains=4, steps=4, warmup=20).fit(x, np.sin(3 * x), progress=False)
+    assert net.doubts
+
+
+def test_hmcnet_takes_pyro_and_networks_without_a_fast_gradient():
+    x = np.linspace(-1, 1, 8)[:, None]
+    spins = np.where(np.random.default_rng(0).random((12, 4, 4)) < 0.5, 1, -1).astype(np.int8)
+    energy = (spins * np.roll(spins, 1, 1)).sum((1, 2)).astype(float)[:, None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        slow = HMCNet(MLP((1,), (2,)), method="nuts", chains=2, steps=10, warmup=20, draws=5).fit(x, x, progress=False)
+        lattice = HMCNet(LocalEnergyNet(2, hidden=(2,)), chains=2, steps=5, warmup=20, draws=5).fit(spins, energy, progress=False)
+    assert slow.predict(x).draws.shape == (5, 8, 1) and lattice.predict(spins).draws.shape == (5, 12, 1)
+
+
+@pytest.mark.parametrize("change, message", [
+    (dict(start=torch.zeros(3)), "start"), (dict(start=torch.zeros(1, 2, dtype=torch.float64)), "start holds 1 chain"),
+    (dict(target_acceptance=1.0), "target_acceptance=1.0"), (dict(trajectory=0), "trajectory=0"), (dict(draws=0), "draws=0"),
+    (dict(warmup=3), "warmup=3"), (dict(seed=-1), "seed=-1"), (dict(value_and_gradient=3), "value_and_gradient=3"),
+    (dict(value_and_gradient=lambda t: (t, t)), "value_and_gradient: returned"), (dict(value_and_gradient=lambda t: t), "returned Tensor"),
+    (dict(value_and_gradient=lambda t: (t[:, 0] * torch.nan, t)), "not finite in chain 0"), (dict(checkpoint="/no/such/place"), "checkpoint=")])
+def test_bad_calls_are_refused_by_name(change, message):
+    given = dict(value_and_gradient=quartic, start=starts(4), seed=1, progress=False) | change
+    with pytest.raises(ValueError, match=message):
+        hamiltonian_monte_carlo(given.pop("value_and_gradient"), given.pop("start"), **given)
+
+
+@pytest.mark.parametrize("change", [dict(method="gibbs"), dict(chains=1), dict(steps=0), dict(warmup=1), dict(target_acceptance=0)])
+def test_bad_options_of_hmcnet(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        HMCNet(**change)
