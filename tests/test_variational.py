@@ -1,0 +1,156 @@
+"""Variational networks: exact posteriors recovered, mean field as theory says, ranks, bits, and nothing left behind in Pyro."""
+import warnings
+
+import numpy as np
+import pyro
+import pytest
+import torch
+
+from uqphys import variational
+from uqphys.architectures import MLP, LocalEnergyNet
+from uqphys.calibration import rank_test
+from uqphys.variational import Guide, VariationalNet, fit_guide
+
+ZERO = torch.zeros(1, 4, dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def gaussian():
+    "A correlated Gaussian: its log density, mean and covariance."
+    rng = np.random.default_rng(0)
+    a = torch.as_tensor(rng.normal(size=(4, 4)))
+    covariance, mean = a @ a.T + 0.1 * torch.eye(4), torch.as_tensor(rng.normal(size=4))
+    law = torch.distributions.MultivariateNormal(mean, covariance)
+    return law.log_prob, mean, covariance
+
+
+def fitted(**options):
+    "A small variational network fitted in silence, and its data."
+    rng = np.random.default_rng(1)
+    x = rng.uniform(-2, 2, size=(40, 1))
+    y = np.sin(2 * x) + 0.2 * rng.normal(size=x.shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return VariationalNet(MLP((1,), (4,)), **(dict(steps=60, starts=2, particles=2, draws=20, rank=3) | options)).fit(x, y, progress=False), x
+
+
+def test_a_guide_of_enough_columns_finds_mean_and_covariance(gaussian):
+    density, mean, covariance = gaussian
+    guide = fit_guide(density, ZERO, rank=3, steps=800, particles=32, learning_rate=0.05, seed=1)
+    sd = covariance.diagonal().sqrt()
+    assert ((guide.mean[0] - mean) / sd).abs().max() < 0.01
+    assert ((guide.covariance()[0] - covariance) / torch.outer(sd, sd)).abs().max() < 0.02
+
+
+def test_mean_field_has_the_variances_of_the_conditionals(gaussian):
+    density, mean, covariance = gaussian
+    guide = fit_guide(density, ZERO, rank=0, steps=800, particles=256, learning_rate=0.03, seed=1)
+    known = 1 / torch.linalg.inv(covariance).diagonal()
+    assert (guide.scale[0] ** 2 / known - 1).abs().max() < 0.06 and (known < 0.7 * covariance.diagonal()).any()
+    assert guide.factor.shape == (1, 4, 0) and torch.allclose(guide.covariance()[0], torch.diag(guide.scale[0] ** 2))
+
+
+def test_the_bound_is_the_evidence_where_the_guide_is_exact_and_below_it_elsewhere(gaussian):
+    density, *_ = gaussian  # normalised: the log evidence is 0
+    full, plain = (fit_guide(density, ZERO, rank=rank, steps=800, particles=32, learning_rate=0.05, seed=1) for rank in (3, 0))
+    assert abs(full.history[-50:].mean()) < 1e-3 and plain.history[-50:].mean() < -0.1
+
+
+def test_pyros_own_bound_agrees(gaussian):
+    density, *_ = gaussian
+    model, guide = variational._programs(density, ZERO, 2, 500, 0.5, torch.Generator().manual_seed(0))
+    with pyro.get_param_store().scope(), torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.default_generator.manual_seed(3)
+        own = float(variational._bound(model, guide))
+        torch.default_generator.manual_seed(3)
+        theirs = -pyro.infer.Trace_ELBO(max_plate_nesting=2).loss(model, guide) / 500
+    assert np.isclose(own, theirs)
+
+
+def test_several_problems_are_fitted_side_by_side(gaussian):
+    density, mean, covariance = gaussian
+    shift = torch.tensor([[0.0], [5.0]], dtype=torch.float64)
+    both = fit_guide(lambda theta: density(theta - shift), torch.zeros(2, 4, dtype=torch.float64), rank=3, steps=800, particles=16, learning_rate=0.05, seed=1)
+    assert torch.allclose(both.mean[1] - both.mean[0], torch.full((4,), 5.0, dtype=torch.float64), atol=0.05)
+    draws = both.draw(20_000, seed=2)
+    assert torch.allclose(torch.cov(draws[1].T), both.covariance()[1], atol=0.3)
+    laws = torch.distributions.MultivariateNormal(both.mean, both.covariance())
+    assert torch.allclose(both.log_prob(draws[:, :5]), laws.log_prob(draws[:, :5].movedim(1, 0)).movedim(0, 1))
+
+
+def test_ranks_are_uniform_for_the_right_family_and_not_for_mean_field():
+    rng, R = np.random.default_rng(5), 200
+    X = torch.as_tensor(rng.normal(size=(R, 15, 2)) @ np.array([[1, 0.9], [0.9, 1]]))
+    true = torch.as_tensor(rng.normal(size=(R, 2)))
+    Y = (X @ true[..., None])[..., 0] + torch.as_tensor(rng.normal(size=(R, 15)))
+    density = lambda theta: -0.5 * (theta**2).sum(-1) - 0.5 * ((Y - (X @ theta[..., None])[..., 0]) ** 2).sum(-1)
+    p = {}
+    for rank in (1, 0):
+        draws = fit_guide(density, torch.zeros(R, 2, dtype=torch.float64), rank=rank, steps=500, learning_rate=0.05, width=0.3, seed=3).draw(63, seed=4)
+        p[rank] = min(np.min(v) for v in rank_test((draws < true[:, None]).sum(1).numpy(), 63).values())
+    assert p[1] > 0.005 and p[0] < 1e-6
+
+
+def test_pyro_and_the_global_generators_are_left_as_they_were():
+    pyro.get_param_store().clear()
+    pyro.param("mean", torch.tensor([1.0, 2.0]))
+    state, numpy_state, checks = torch.get_rng_state(), np.random.get_state()[1].tobytes(), torch.distributions.Distribution._validate_args
+    one, x = fitted(seed=3)
+    assert list(pyro.get_param_store().keys()) == ["mean"] and pyro.param("mean").tolist() == [1.0, 2.0]
+    assert torch.equal(state, torch.get_rng_state()) and numpy_state == np.random.get_state()[1].tobytes()
+    assert torch.distributions.Distribution._validate_args == checks
+    with pytest.raises(ValueError, match="diverges"):
+        fit_guide(lambda theta: theta.sum(-1) * np.nan, ZERO)
+    assert list(pyro.get_param_store().keys()) == ["mean"] and torch.equal(state, torch.get_rng_state())
+    pyro.get_param_store().clear()
+    torch.manual_seed(99)  # what others do to the global generator changes nothing
+    two, other = fitted(seed=3)[0], fitted(seed=4)[0]
+    assert torch.equal(one.weights, two.weights) and not torch.equal(one.weights, other.weights)
+
+
+@pytest.mark.parametrize("noise", ["homoscedastic", "heteroscedastic", "none"])
+@pytest.mark.parametrize("rank", [0, 3])
+def test_a_network_is_fitted_saved_and_loaded(noise, rank, tmp_path):
+    net, x = fitted(noise=noise, rank=rank)
+    p = net.predict(x)
+    assert p.draws.shape == (20, 40, 1) and (p.aleatoric > 0).all() == (noise != "none")
+    assert {"evidence_bound", "evidence_spread", "pareto_k"} <= set(net.diagnostics) and "r_hat" not in net.diagnostics
+    net.save(tmp_path / "net")
+    again = VariationalNet.load(tmp_path / "net")
+    assert np.array_equal(again.predict(x).draws, p.draws) and again.options == net.options and again.doubts == net.doubts
+
+
+def test_spins_are_read_by_the_local_network():
+    rng = np.random.default_rng(2)
+    x = rng.choice([-1, 1], size=(30, 4, 4)).astype(np.int8)
+    y = -(x * np.roll(x, 1, 1)).sum((1, 2))[:, None].astype(float)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = VariationalNet(LocalEnergyNet(2, hidden=(3,)), steps=40, starts=1, draws=10).fit(x, y, progress=False)
+    assert np.isfinite(net.predict(x).mean).all()
+
+
+def test_a_fit_that_has_not_ended_is_doubted():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=1000)
+    assert variational._rising(np.minimum(np.arange(1000) / 5, 50) + noise) == ()
+    assert "second half" in variational._rising(np.arange(1000) / 5 + noise)[0]
+    assert "did not rise" in variational._rising(-np.arange(1000) / 5 + noise)[0]
+    with pytest.warns(UserWarning, match="second half"):
+        x = np.linspace(-2, 2, 40)[:, None]
+        VariationalNet(MLP((1,), (10,)), steps=200, starts=1, seed=1).fit(x, np.sin(2 * x), progress=False)
+
+
+@pytest.mark.parametrize("call,message", [
+    (lambda: VariationalNet(rank=-1), "rank=-1"),
+    (lambda: VariationalNet(steps=5), "steps=5.*>= 10"),
+    (lambda: VariationalNet(particles=1.5), r"particles=1\.5"),
+    (lambda: VariationalNet(learning_rate=-1), "learning_rate=-1"),
+    (lambda: VariationalNet().predict(np.zeros((1, 1))), "not fitted"),
+    (lambda: fit_guide(lambda t: t.sum(-1), np.zeros((1, 2))), r"start=.*\(R, P\)"),
+    (lambda: fit_guide(lambda t: t.sum(-1), ZERO, seed=-1), "seed=-1"),
+    (lambda: Guide(ZERO, ZERO + 1, torch.zeros(1, 4, 0, dtype=torch.float64), np.zeros((0, 1))).draw(0, seed=1), "k=0"),
+])
+def test_bad_calls(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
