@@ -10,6 +10,9 @@ BENCH   := $(VENV)/.ready-bench
 SOURCES := settings.ini setup.py pyproject.toml constraints.txt
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# laplace-torch asks for torchvision, which it does not need here and which would bring another torch.
+LAPLACE := laplace-torch curvlinops-for-pytorch asdfghjkl backpack-for-pytorch einops einconv torchmetrics lightning-utilities unfoldnd
+
 .PHONY: help demo test bench docs notebooks export drift hooks clean
 .DEFAULT_GOAL := help
 
@@ -30,9 +33,11 @@ test: $(DEV) ## run every notebook, then tests/ (< 25 min on 2 cores)
 	echo "== tests"; $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile || status=1; \
 	exit $$status
 
-bench: $(BENCH) ## speed of the samplers, beside the peers' (peapods, mcising), in one run (< 5 min)
+bench: $(BENCH) ## speed of the samplers and of Bayesian networks, beside their peers, each in one run (< 20 min)
 	$(BIN)/python studies/bench.py
 	$(BIN)/python studies/sweep_speed.py
+	$(BIN)/python studies/bench_last_layer.py
+	$(BIN)/python studies/bench_bayes.py
 
 docs: $(DEV) ## render the site to _site/ (Quarto where it is installed, else smalldocs)
 	$(BIN)/python tools/docs.py
@@ -75,6 +80,7 @@ $(READY): $(SOURCES)
 
 $(BENCH): $(READY) $(SOURCES)
 	@$(PIP) -e ".[bench]"
+	@$(PIP) --no-deps $(LAPLACE)
 	@touch $@
 
 $(DEV): $(SOURCES)

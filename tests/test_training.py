@@ -336,3 +336,12 @@ def test_training_leaves_global_state_alone():
     train(LocalEnergyNet(hidden=(4,)), *DATA, seed=0, epochs=3, progress=False)
     assert torch.equal(torch_state, torch.random.get_rng_state()) and np.array_equal(numpy_state, np.random.get_state()[1])
     assert torch.get_default_dtype() == dtype
+
+
+def test_views_of_tensors_are_written_as_what_they_show(tmp_path):
+    "A part of a tensor, with strides of the whole, also of one element."
+    whole = torch.arange(12.0, dtype=torch.float64).reshape(3, 4)
+    parts = dict(column=whole[:, 1], one=whole[:1, 3], turned=whole.mT, single=whole.as_strided((1,), (3,)))
+    save_state(tmp_path / "parts", dict(kind="parts", **parts))
+    again = load_state(tmp_path / "parts", "parts")
+    assert all(torch.equal(again[name], part) for name, part in parts.items())

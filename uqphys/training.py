@@ -86,7 +86,7 @@ def write_file(
 def _to_plain(value, tensors):
     "Plain data as JSON can hold it; tensors are put aside and named."
     if isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta:
-        tensors[str(len(tensors))] = value.detach().cpu().clone().contiguous()
+        tensors[str(len(tensors))] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {"tensor": str(len(tensors) - 1)}
     if isinstance(value, dict):
         return {"dict": [[_to_plain(k, tensors), _to_plain(v, tensors)] for k, v in value.items()]}
