@@ -4,10 +4,14 @@ vec stacks the rows of Y (n, d), so that y[(i, a)] has covariance V[a, b] (φᵢ
 """
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
-from uqphys.architectures import LocalEnergyNet, pair_network
-from uqphys.bnn import LastLayer, draw_weights, expectation_maximisation, last_layer_posterior, last_layer_predictive
+from uqphys.architectures import MLP, LocalEnergyNet, Regressor, pair_network
+from uqphys.bnn import LastLayer, draw_weights, expectation_maximisation, last_layer_interpolation, last_layer_posterior, last_layer_predictive, update_posterior
+from uqphys.convolutions import LatticeCNN
+from uqphys.datasets import Samples
+from uqphys.last_layer import InverseWishart, _first_row, _search
 from uqphys.models import Ising, random_spins
 
 CASES = [(seed, n, p, d) for seed, (n, p, d) in enumerate([(12, 3, 1), (7, 3, 2), (20, 5, 3), (5, 9, 1), (4, 11, 2), (1, 4, 2), (6, 6, 4),
@@ -258,8 +262,9 @@ def fitted(**options):
     return LastLayer(network, seed=1, **dict(dict(epochs=15), **options)).fit(x, y, progress=False)
 
 
-SURROGATES = {"scalar": {}, "full": dict(column_covariance="full", strength=30.0), "heteroscedastic": dict(heteroscedastic=True),
-              "two outputs": dict(outputs=2, heteroscedastic=True), "pairs": dict(network=pair_network())}
+SURROGATES = {"scalar": {}, "unknown V": dict(row_covariance="unknown", outputs=2), "full": dict(column_covariance="full", strength=30.0), "heteroscedastic": dict(noise="heteroscedastic"),
+              "two outputs, V unknown": dict(outputs=2, noise="heteroscedastic", row_covariance="unknown"),
+              "convolutions": dict(network=LatticeCNN(channels=(3,), extensive=True, seed=1)), "two outputs": dict(outputs=2, noise="heteroscedastic"), "pairs": dict(network=pair_network())}
 
 
 @pytest.mark.parametrize("kind", SURROGATES)
@@ -271,10 +276,11 @@ def test_saved_and_loaded_to_the_same_bits(kind, tmp_path):
     one, two = surrogate.predict(x), loaded.predict(x)
     for name in ("mean", "epistemic", "aleatoric", "draws", "correlation"):
         assert getattr(one, name).tobytes() == getattr(two, name).tobytes(), name
-    assert surrogate.pattern_energies().tobytes() == loaded.pattern_energies().tobytes()
+    if kind != "convolutions":
+        assert surrogate.pattern_energies().tobytes() == loaded.pattern_energies().tobytes()
     assert all(np.array_equal(a, b) for a, b in zip(surrogate.posterior, loaded.posterior)), "posterior and evidence"
     assert (loaded.options, loaded.flip_symmetric, loaded.features_trained) == (surrogate.options, surrogate.flip_symmetric, surrogate.features_trained)
-    assert np.array_equal(loaded.residual, surrogate.residual)
+    assert loaded.spare == surrogate.spare
     loaded.save(tmp_path / "again.pt")
     third = LastLayer.load(tmp_path / "again.pt").predict(x)
     assert third.draws.tobytes() == one.draws.tobytes()
@@ -290,7 +296,9 @@ def test_a_fitted_surrogate_is_the_posterior_of_its_features(kind):
     prior_mean = np.zeros((d, features.shape[1]))
     prior_mean[:, 0] = y.mean(0) / 16
     sigma = np.sqrt(belief.aleatoric[:, 0] / surrogate.row_covariance[0, 0])
-    mean, covariance, evidence = brute_force(features, y, prior_mean, surrogate.column_covariance, surrogate.row_covariance, sigma)
+    V, best = surrogate.row_covariance, surrogate.row_covariance if surrogate.row_law is None else surrogate.posterior.misfit / 60
+    mean, covariance, _ = brute_force(features, y, prior_mean, surrogate.column_covariance, V, sigma)
+    evidence = brute_force(features, y, prior_mean, surrogate.column_covariance, best, sigma)[2]
     scale = np.abs(y).max()
     assert np.abs(features @ mean.T - belief.mean).max() < 1e-6 * scale
     assert abs(evidence - surrogate.posterior.evidence) < 1e-5 * abs(evidence)
@@ -305,3 +313,309 @@ def test_two_outputs_without_a_network_of_ones_own():
     model, x = Ising((4, 4), K=0.3), random_spins((4, 4), 40, 3)
     y = np.stack([model.energy(x), x.sum((-2, -1)) ** 2.0], 1)
     assert LastLayer(seed=0, epochs=5).fit(x, y, progress=False).predict(x).mean.shape == (40, 2)
+
+
+# ---- V unknown: the matrix-t law
+
+def law_of(rng, d):
+    return InverseWishart(positive(rng, d), d + 1.5)
+
+
+@problems
+def test_matrix_t_evidence_is_a_chain_of_student_laws(case):
+    "ln p(Y) is the sum of ln p(y_i | y before), each of them a multivariate t that SciPy knows; updates find the same."
+    features, targets, prior_mean, K, _, sigma = problem(*case)
+    d = targets.shape[1]
+    law = start = law_of(np.random.default_rng(case[0]), d)
+    mean, covariance, total = prior_mean, K, 0.0
+    grown = last_layer_posterior(features[:1], targets[:1], prior_mean, K, start, sigma[:1])
+    for phi, y, s in zip(features, targets, sigma):
+        nu = law.degrees_of_freedom - d + 1
+        total += stats.multivariate_t.logpdf(y, mean @ phi, (s**2 + phi @ covariance @ phi) * law.scale / nu, df=nu)
+        step = last_layer_posterior(phi[None], y[None], mean, covariance, np.eye(d), np.array([s]))
+        mean, covariance, law = step.mean, step.covariance, law.after(step.misfit, 1)
+    whole = last_layer_posterior(features, targets, prior_mean, K, start, sigma)
+    assert agrees(whole.evidence, total) and agrees(start.scale + whole.misfit, law.scale)
+    if len(features) > 1:
+        grown, now = update_posterior(grown, features[1:], targets[1:], start.after(grown.misfit, 1), sigma[1:])
+        assert agrees(grown.evidence, total) and agrees(now.scale, law.scale) and now.degrees_of_freedom == law.degrees_of_freedom
+
+
+def test_draws_of_an_unknown_covariance_follow_the_student_law():
+    "A function value of many draws, either output, against its exact t law; and a normal law of the same variance is found out."
+    features, targets, prior_mean, K, _, sigma = problem(1, 7, 3, 2)
+    start = InverseWishart(np.eye(2), 3.0)
+    fit = last_layer_posterior(features[:3], targets[:3], prior_mean, K, start, sigma[:3])
+    law, phi = start.after(fit.misfit, 3), features[4]
+    values, nu = draw_weights(fit, law, 20000, 3) @ phi, law.degrees_of_freedom - 1
+    for a in (0, 1):
+        scale = np.sqrt(phi @ fit.covariance @ phi * law.scale[a, a] / nu)
+        assert stats.kstest((values[:, a] - fit.mean[a] @ phi) / scale, stats.t(nu).cdf).pvalue > 1e-3
+        assert stats.kstest((values[:, a] - fit.mean[a] @ phi) / (scale * np.sqrt(nu / (nu - 2))), stats.norm.cdf).pvalue < 1e-6
+    belief = last_layer_predictive(phi[None], fit, law, np.ones(1), 10, 0)
+    assert belief.degrees_of_freedom == nu and agrees(belief.epistemic[0], phi @ fit.covariance @ phi * np.diag(law.scale) / (nu - 2))
+
+
+# ---- calibration by simulation
+
+def calibration_ranks(unknown, what, shrink=1.0, repetitions=400, k=49):
+    "Ranks of the truth (a weight, or a new observation) among k draws; prior, data and V from the model itself."
+    rng, found = np.random.default_rng([11, unknown]), []
+    law, K = InverseWishart(np.array([[3.0, 1.2], [1.2, 2.4]]), 6.0), np.diag([1.0, 0.5, 2.0])
+    for seed in range(repetitions):
+        V = stats.invwishart.rvs(law.degrees_of_freedom, law.scale, random_state=rng) if unknown else law.mean()
+        out = np.linalg.cholesky(V)
+        A = out @ rng.standard_normal((2, 3)) @ np.sqrt(K)
+        phi, sigma = rng.standard_normal((6, 3)), rng.uniform(0.5, 2, 6)
+        y = phi @ A.T + sigma[:, None] * (rng.standard_normal((6, 2)) @ out.T)
+        fit = last_layer_posterior(phi[:5], y[:5], np.zeros((2, 3)), K, law if unknown else V, sigma[:5])
+        row = law.after(fit.misfit, 5) if unknown else V
+        fit = fit._replace(factor=shrink * fit.factor)
+        if what == "weight":
+            found.append((draw_weights(fit, row, k, seed)[:, 1, 1] < A[1, 1]).sum())
+        else:  # the probability integral transform of the prediction's own law
+            belief = last_layer_predictive(phi[5:], fit, row, shrink * sigma[5:], 2, seed)
+            z = (y[5, 1] - belief.mean[0, 1]) / np.sqrt(belief.variance[0, 1])
+            nu = belief.degrees_of_freedom
+            found.append((stats.norm.cdf(z) if nu is None else stats.t.cdf(z * np.sqrt(nu / (nu - 2)), nu)) * (k + 1) - 0.5)
+    return (np.array(found) + 0.5) / (k + 1)
+
+
+def flatness(ranks):
+    "p-value of a flat histogram of ten bins."
+    return stats.chisquare(np.histogram(ranks, bins=10, range=(0, 1))[0]).pvalue
+
+
+@pytest.mark.parametrize("what", ["weight", "new observation"])
+@pytest.mark.parametrize("unknown", [False, True], ids=["V known", "V unknown"])
+def test_simulation_based_calibration(unknown, what):
+    assert flatness(calibration_ranks(unknown, what)) > 1e-3
+
+
+@pytest.mark.parametrize("what", ["weight", "new observation"])
+@pytest.mark.parametrize("unknown", [False, True], ids=["V known", "V unknown"])
+def test_calibration_has_power(unknown, what):
+    "Widths a third too small are found out."
+    assert flatness(calibration_ranks(unknown, what, shrink=0.67)) < 1e-3
+
+
+def test_draws_converge_to_the_exact_posterior():
+    "Distance of mean and covariance of k draws from the exact ones: as 1/sqrt(k), and of the size that statistics says."
+    args = problem(1, 20, 5, 2)
+    fit = last_layer_posterior(*args)
+    mean, exact, _ = brute_force(*args)
+    sizes, distance = (100, 1600, 25600), []
+    back = np.linalg.inv(np.linalg.cholesky(exact))
+    for k in sizes:
+        z = np.concatenate([(draw_weights(fit, args[4], k, seed) - mean).reshape(1, k, -1) @ back.T for seed in range(8)])
+        means, covariances = z.mean(1), np.einsum("skp,skq->spq", z, z) / k
+        distance.append([np.sqrt((means**2).sum(1).mean() * k / 10), np.sqrt(((covariances - np.eye(10)) ** 2).sum((1, 2)).mean() * k / 110)])
+    assert np.abs(np.array(distance) - 1).max() < 0.25, distance  # 1 at every k: the law is 1/sqrt(k), with the right constant
+
+
+# ---- hyperparameters
+
+SEARCHES = {"scalar": {}, "hyper-prior": dict(column_covariance="full", strength=6.0), "full": dict(column_covariance="full"),
+            "moving": dict(move_prior_mean=True), "moving, full": dict(move_prior_mean=True, column_covariance="full"),
+            "moving, hyper-prior": dict(move_prior_mean=True, column_covariance="full", strength=6.0),
+            "unknown V": dict(row_prior=InverseWishart(np.eye(2), 4.0)), "unknown V, full": dict(row_prior=InverseWishart(np.eye(2), 4.0), column_covariance="full")}
+
+
+@pytest.mark.parametrize("noise", ["constant noise", "noise that varies"])
+@pytest.mark.parametrize("kind", SEARCHES)
+def test_evidence_is_monotone_over_200_steps(kind, noise):
+    features, targets, prior_mean, base, directions = data(1, d=2, p=6)
+    chosen = directions if noise == "noise that varies" else None
+    *_, history = expectation_maximisation(features, targets, prior_mean, base, chosen, iterations=200, tolerance=-1.0, **SEARCHES[kind])
+    assert len(history) == 200 and np.diff(history).min() >= -1e-9 * np.abs(history).max()
+
+
+def test_a_moving_prior_mean_makes_the_prior_collapse_and_a_hyper_prior_prevents_it():
+    features, targets, prior_mean, base, _ = data(1, d=2, p=6)
+    size = lambda **kw: np.trace(expectation_maximisation(features, targets, prior_mean, base, iterations=200, tolerance=-1.0, **kw)[1]) / np.trace(base)
+    assert size(move_prior_mean=True) < 1e-2 and size(move_prior_mean=True, column_covariance="full") < 1e-2
+    assert size() > 0.1 and size(column_covariance="full", strength=8.0) > 0.1
+    assert size(move_prior_mean=True, column_covariance="full", strength=8.0) > 0.1
+
+
+@pytest.mark.parametrize("nearly", [1.0, 1e-6], ids=["well conditioned", "nearly dependent features"])
+@pytest.mark.parametrize("unknown", [False, True], ids=["V best", "V unknown"])
+@pytest.mark.parametrize("kind", ["scalar", "full"])
+def test_many_rows_give_the_same_as_the_plain_search(kind, unknown, nearly):
+    rng = np.random.default_rng(5)
+    features = rng.standard_normal((3000, 6)) @ np.diag([1.0, 1, 1, 1, 1, nearly]) @ (np.eye(6) + 0.5 * rng.standard_normal((6, 6)))
+    targets = features @ rng.standard_normal((6, 2)) + rng.standard_normal((3000, 2)) @ positive(rng, 2)
+    law, start = InverseWishart(np.eye(2), 4.0) if unknown else None, (features, targets, np.ones((2, 6)), np.eye(6) / nearly**2)
+    plain = _search((*start, _first_row(targets)), None, law, kind, 3.0, 300, 1e-10)
+    quick = expectation_maximisation(*start, column_covariance=kind, strength=3.0, tolerance=1e-10, iterations=300, row_prior=law)
+    assert abs(plain[0].evidence - quick[0].evidence) < 1e-6
+    assert np.abs(features @ (plain[0].mean - quick[0].mean).T).max() < 1e-6
+    np.testing.assert_allclose(((features @ plain[0].factor) ** 2).sum(1), ((features @ quick[0].factor) ** 2).sum(1), rtol=1e-7)
+    np.testing.assert_allclose(plain[2], quick[2], rtol=1e-6)
+
+
+# ---- no noise, and updates
+
+@pytest.mark.parametrize("case", [c for c in CASES if c[1] < c[2]], ids=str)
+def test_interpolation_is_the_limit_of_vanishing_noise(case):
+    features, targets, prior_mean, K, V, _ = problem(*case)
+    exact = last_layer_interpolation(features, targets, prior_mean, K, V)
+    assert np.abs(features @ exact.mean.T - targets).max() < 1e-9 * max(1.0, np.abs(targets).max())
+    prior = np.kron(V, K)
+    design = np.kron(np.eye(len(V)), features)
+    total = design @ prior @ design.T
+    gain = np.linalg.solve(total, design @ prior).T
+    residual = (targets - features @ prior_mean.T).T.ravel()
+    assert np.abs(exact.mean.ravel() - prior_mean.ravel() - gain @ residual).max() < 1e-7 * np.abs(exact.mean).max()
+    assert np.abs(np.kron(V, exact.covariance) - (prior - gain @ design @ prior)).max() < 1e-7 * np.abs(prior).max()
+    evidence = -0.5 * (np.linalg.slogdet(total)[1] + residual @ np.linalg.solve(total, residual) + targets.size * np.log(2 * np.pi))
+    assert abs(exact.evidence - evidence) < 1e-6 * abs(evidence)
+    half, _ = update_posterior(last_layer_interpolation(features[:1], targets[:1], prior_mean, K, V), features[1:], targets[1:], V, np.zeros(len(features) - 1)) \
+        if len(features) > 1 else (exact, V)
+    assert np.abs(half.mean - exact.mean).max() < 1e-7 * np.abs(exact.mean).max() and abs(half.evidence - exact.evidence) < 1e-6 * abs(evidence)
+
+
+@problems
+@pytest.mark.parametrize("many", [False, True], ids=["row by row", "in two blocks"])
+def test_updates_equal_one_fit_to_all_rows(case, many):
+    features, targets, prior_mean, K, V, sigma = problem(*case)
+    whole = last_layer_posterior(features, targets, prior_mean, K, V, sigma)
+    first = max(1, len(features) // 3) if many else 1
+    fit = last_layer_posterior(features[:first], targets[:first], prior_mean, K, V, sigma[:first])
+    blocks = [slice(first, None)] if many else [slice(i, i + 1) for i in range(first, len(features))]
+    for rows in blocks if len(features) > first else ():
+        fit, _ = update_posterior(fit, features[rows], targets[rows], V, sigma[rows])
+    for name in ("mean", "covariance", "misfit", "evidence"):
+        one, other = getattr(whole, name), getattr(fit, name)
+        assert np.abs(one - other).max() <= 1e-10 * max(1.0, np.abs(one).max()), name
+
+
+def vectors(n, seed=0, d=2, scale=1.0, offset=0.0):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, 3))
+    return x, (np.sin(x) @ rng.standard_normal((3, d)) + 0.1 * rng.standard_normal((n, d))) * scale + offset
+
+
+@pytest.mark.parametrize("options", [{}, dict(noise="heteroscedastic"), dict(row_covariance="unknown"), dict(noise="heteroscedastic", row_covariance="unknown")], ids=str)
+def test_a_surrogate_updates_as_if_refitted_with_the_same_hyperparameters(options, tmp_path):
+    x, y = vectors(160)
+    layer = LastLayer(MLP((3,), (12,), outputs=2, seed=0), epochs=0, **options).fit(x[:100], y[:100])
+    before = layer.row_covariance
+    layer.update(x[100:101], y[100:101]).update(x[101:], y[101:])
+    phi = layer.architecture.features(x).detach().numpy()
+    sigma = np.sqrt(layer.predict(x).aleatoric[:, 0] / layer.row_covariance[0, 0])
+    whole = last_layer_posterior(phi, y, layer.prior_mean, layer.column_covariance, before, sigma)
+    assert np.abs(layer.mean(x) - phi @ whole.mean.T).max() < 1e-10
+    assert np.abs(layer.posterior.misfit / whole.misfit - 1).max() < 1e-10
+    assert np.abs(((phi @ layer.posterior.factor) ** 2).sum(1) / ((phi @ whole.factor) ** 2).sum(1) - 1).max() < 1e-9
+    if "row_covariance" in options:
+        assert agrees(layer.row_covariance, whole.misfit / (160 - 3)) and layer.predict(x).degrees_of_freedom == 159
+    else:
+        assert np.array_equal(before, layer.row_covariance) and abs(whole.evidence - layer.posterior.evidence) < 1e-8 * abs(whole.evidence)
+    assert layer.spare == 160 - 13
+    layer.save(tmp_path / "layer.pt")
+    assert LastLayer.load(tmp_path / "layer.pt").predict(x).draws.tobytes() == layer.predict(x).draws.tobytes()
+
+
+# ---- any features
+
+def test_units_of_the_targets_do_not_matter():
+    "Outputs whose units differ by 10^18 give the same beliefs in these units."
+    x, y = vectors(80)
+    unit = np.array([2.0**-30, 2.0**30])
+    fit = lambda y: LastLayer(MLP((3,), (8,), outputs=2, seed=0), epochs=0).fit(x, y).predict(x)
+    one, other = fit(y), fit(y * unit)
+    np.testing.assert_allclose(other.mean / unit, one.mean, rtol=1e-9)
+    np.testing.assert_allclose(other.variance / unit**2, one.variance, rtol=1e-9)
+    np.testing.assert_allclose(other.correlation, one.correlation, rtol=1e-9, atol=1e-12)
+
+
+class Own(torch.nn.Module):
+    "A module of the user's: features 1, x, x^2."
+    extensive = False
+
+    def __init__(self):
+        super().__init__()
+        self.head = torch.nn.Linear(7, 2, bias=False, dtype=torch.float64)
+
+    def features(self, x):
+        x = torch.as_tensor(x)
+        return torch.cat([torch.ones(len(x), 1, dtype=torch.float64), x, x**2], 1)
+
+
+class OwnNetwork(Regressor):
+    "The same as a Regressor, which can be stored."
+
+    def __init__(self, power: int = 2):
+        super().__init__(power=power)
+        self.add_head(7, 2, None)
+
+    def features(self, x):
+        x = torch.as_tensor(x)
+        return torch.cat([torch.ones(len(x), 1, dtype=torch.float64), x, x ** self.config["power"]], 1)
+
+
+def test_a_module_of_the_user(tmp_path):
+    x, y = vectors(50)
+    y = x[:, :2] ** 2 - x[:, 1:] + 1e-3 * y
+    one, other = (LastLayer(net).fit(x, y, progress=False) for net in (Own(), OwnNetwork()))
+    assert np.array_equal(one.mean(x), other.mean(x)) and np.abs(one.mean(x) - y).max() < 0.01
+    with pytest.raises(ValueError, match="architecture of type Own.*expected a Network"):
+        one.save(tmp_path / "own.pt")
+    other.save(tmp_path / "own.pt")
+    assert isinstance(LastLayer.load(tmp_path / "own.pt").architecture, OwnNetwork)
+
+
+def test_vectors_get_an_mlp_and_chains_stay_together():
+    x, y = vectors(120)
+    found = LastLayer(epochs=30).fit(x, y, groups=np.repeat(np.arange(6), 20), progress=False)
+    assert isinstance(found.architecture, MLP) and found.predict(x[:5]).mean.shape == (5, 2)
+    same = LastLayer(epochs=30).fit(Samples(x, y, np.repeat(np.arange(6), 20), np.zeros(120, dtype=int)), progress=False)
+    assert np.array_equal(found.mean(x), same.mean(x))
+    assert not np.array_equal(found.mean(x), LastLayer(epochs=30).fit(x, y, progress=False).mean(x)), "groups are not used"
+    with pytest.raises(ValueError, match="only one chain"):
+        LastLayer(epochs=30).fit(x, y, groups=np.zeros(120, dtype=int), progress=False)
+
+
+def test_noise_that_varies_is_found():
+    "sigma(x) within 20 %, correlation of the noise within 0.1, and a better density than with constant noise."
+    def draw(n, seed):
+        rng = np.random.default_rng(seed)
+        x = rng.uniform(-2, 2, (n, 1))
+        return x, np.hstack([x, -x]) + 0.1 * np.exp(0.7 * x) * (rng.standard_normal((n, 2)) @ np.linalg.cholesky([[1, 0.6], [0.6, 1]]).T)
+    x, y = draw(600, 1)
+    net, (test, answers) = MLP((1,), (20,), outputs=2, seed=0), draw(2000, 2)
+    belief = {noise: LastLayer(net, epochs=0, noise=noise).fit(x, y).predict(test) for noise in ("homoscedastic", "heteroscedastic")}
+    found = belief["heteroscedastic"]
+    assert np.abs(np.sqrt(found.aleatoric) / (0.1 * np.exp(0.7 * test)) - 1).max() < 0.25 and abs(found.correlation[0, 1] - 0.6) < 0.1
+    assert found.log_prob(answers).mean() > belief["homoscedastic"].log_prob(answers).mean() + 0.5
+
+
+def test_exact_targets():
+    "Features that span the energy know all of it; others are refused; contradictions as well."
+    model, x = Ising((4, 4), K=0.3), random_spins((4, 4), 30, 3)
+    y = model.energy(x)[:, None]
+    layer = LastLayer(LocalEnergyNet(hidden=(), linear=True, squares=False), noise="none").fit(x, y, progress=False)
+    new = random_spins((6, 6), 20, 4)
+    belief = layer.predict(new)
+    assert np.abs(belief.mean[:, 0] - Ising((6, 6), K=0.3).energy(new)).max() < 1e-9 and np.sqrt(belief.variance.max()) < 1e-8
+    with pytest.raises(ValueError, match="noise='none': 2 features cannot pass through 30 rows"):
+        LastLayer(pair_network(), noise="none").fit(x, y, progress=False)
+    with pytest.raises(ValueError, match="a row differs by"):
+        layer.update(x[:1], y[:1] + 1)
+    layer.update(x[:1], y[:1])
+
+
+def test_transfer_beats_training_anew():
+    old, new = Ising((6, 6), J2=0.1, K=0.2), Ising((6, 6), K=0.35)
+    x, few, test = random_spins((6, 6), 400, 1), random_spins((6, 6), 12, 2), random_spins((6, 6), 200, 3)
+    net = LocalEnergyNet(hidden=(10,), seed=0)
+    first = LastLayer(net, epochs=150).fit(x, old.energy(x)[:, None], progress=False)
+    error = lambda layer: np.sqrt(np.mean((layer.fit(few, new.energy(few)[:, None], progress=False).mean(test)[:, 0] - new.energy(test)) ** 2))
+    moved, anew = error(LastLayer.transfer(first)), error(LastLayer(net, epochs=150))
+    untouched = np.sqrt(np.mean((first.mean(test)[:, 0] - new.energy(test)) ** 2))
+    assert moved < anew / 2 and moved < untouched / 5
+    trained = first.architecture
+    again = LastLayer.transfer(trained)  # a network brings its own head
+    again.fit(few, new.energy(few)[:, None])
+    assert np.array_equal(again.prior_mean, trained.head.weight.detach().numpy())
