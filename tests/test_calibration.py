@@ -87,6 +87,20 @@ def test_the_error_of_the_calibration_error_is_its_scatter():
     assert calibration_error(normal(9), np.ones((9, 1)), seed=3) == calibration_error(normal(9), np.ones((9, 1)), seed=3)
 
 
+@pytest.mark.parametrize("sigma", [0.05, 1.0, 20.0])
+def test_what_luck_gives_does_not_depend_on_the_prediction(sigma):
+    levels, y = np.linspace(0.05, 0.95, 19), np.random.default_rng(27).standard_normal((500, 1))
+    assert calibration_error(normal(500, sigma), y).expected == pytest.approx(np.sqrt(np.mean(levels * (1 - levels)) / 500), rel=1e-10)
+    assert calibration_error(normal(20, 1e-9), y[:20]).expected == pytest.approx(np.sqrt(np.mean(levels * (1 - levels)) / 20), rel=1e-10)
+
+
+@pytest.mark.parametrize("levels", [None, [0.95]])
+def test_the_squared_error_is_unbiased_with_ten_rows_too(levels):
+    rng = np.random.default_rng(28)
+    squares = [calibration_error(normal(10), rng.standard_normal((10, 1)), levels, resamples=10).square for _ in range(1500)]
+    assert abs(np.mean(squares)) < 4 * np.std(squares) / np.sqrt(1500)
+
+
 def test_sharpness():
     p = normal(5, 2.0)
     assert sharpness(p) == 2 and sharpness(p, 0.9) == pytest.approx(4 * stats.norm.ppf(0.95))
@@ -221,6 +235,48 @@ def test_what_cannot_be_settled_is_said():
     assert np.isinf(found.error[1]) and found.epistemic == pytest.approx(0.9, rel=0.01) and "not settled" in repr(found)
 
 
+@pytest.mark.parametrize("unit", [1e-12, 1e-4, 1e5, 1e9])
+@pytest.mark.parametrize("law", ["student", "mixture"])
+def test_factors_of_any_size_are_found(law, unit):
+    rng = np.random.default_rng(23)
+    y = rng.standard_t(5, (300, 1))
+    p = normal(300, unit, degrees_of_freedom=5) if law == "student" else mixture_predictive(unit * rng.normal(size=(9, 300, 1)), np.full((9, 300, 1), unit**2))
+    found = recalibrate(p, y)
+    assert np.isfinite(found.error[0]) and found.epistemic == pytest.approx(recalibrate(rescale(p, 1 / unit, 1 / unit), y).epistemic / unit, rel=1e-5)
+
+
+def test_one_wild_row_does_not_hide_the_factor():
+    y = np.random.default_rng(24).standard_t(2.1, (200, 1))
+    y[0] = 1e12
+    found = recalibrate(normal(200, 1.0, degrees_of_freedom=2.1), y)
+    likelihood = lambda a: rescale(normal(200, degrees_of_freedom=2.1), a, a).log_prob(y).sum()
+    assert max(likelihood(a * found.epistemic) for a in (0.9, 1.1)) < likelihood(found.epistemic) and found.epistemic < 20
+
+
+def test_a_factor_without_a_best_value_is_not_settled():
+    found = recalibrate(normal(20, 1.0, degrees_of_freedom=5), np.zeros((20, 1)))  # the narrower the better, without end
+    assert np.isinf(found.error[0]) and "not settled" in repr(found)
+    assert np.isinf(recalibrate(normal(20), np.zeros((20, 1))).error[0])
+
+
+def test_two_factors_far_from_one():
+    rng = np.random.default_rng(25)
+    true = 0.1 + rng.uniform(-2, 2, (2000, 1)) ** 2
+    y = 1e6 * (true * rng.standard_normal((2000, 1)) + 0.5 * rng.standard_normal((2000, 1)))
+    found = recalibrate(Predictive(0 * y, true**2, np.full((2000, 1), 0.25), np.zeros((1, 2000, 1))), y, "parts")
+    assert abs(found.epistemic / 1e6 - 1) < 4 * found.error[0] / 1e6 < 0.4 and abs(found.aleatoric / 1e6 - 1) < 4 * found.error[1] / 1e6 < 1
+
+
+@pytest.mark.parametrize("groups, d", [(None, 10), (np.arange(50) // 10, 1)], ids=["outputs", "chains"])
+def test_a_level_needs_as_many_independent_groups(groups, d):
+    n = 5 if groups is None else 50
+    p = Predictive(np.zeros((n, d)), np.zeros((n, d)), np.ones((n, d)), np.zeros((1, n, d)))
+    y = np.random.default_rng(26).standard_normal((n, d))
+    with pytest.raises(ValueError, match="level=0.9: expected a level below 0.8333, which is what 5 independent groups"):
+        recalibrate(p, y, "quantile", 0.9, groups)
+    assert recalibrate(p, y, "quantile", 0.8, groups).level == 0.8
+
+
 # ---- simulation-based calibration
 
 X = np.random.default_rng(17).uniform(-1, 1, 8)
@@ -297,6 +353,8 @@ def test_pictures_show_what_they_are_given():
     heights = plot_ranks(ranks).patches[0].get_data().values
     assert np.allclose(heights, 1)
     assert [t.get_text() for t in plot_sharpness({"a": normal(5), "b": normal(5, 2)}).get_yticklabels()] == ["a", "b"]
+    few = plot_ranks(np.arange(10).repeat(20), draws=9).patches[0].get_data()  # fewer ranks than bins
+    assert np.allclose(few.values, 1) and len(few.values) == 10
     mine = plt.subplots()[1]
     assert plot_ranks(ranks, ax=mine) is mine
 
@@ -313,6 +371,11 @@ BAD = [
     (lambda: rank_test([1, 2], 3, bins=9), "bins=9"), (lambda: plot_ranks([[1, 2]]), r"ranks of shape \(1, 2\)"), (lambda: plot_ranks([1], ax=3), "ax=3"),
     (lambda: plot_pit([2.0]), "transform"), (lambda: plot_calibration([1]), r"curves=\[1\]"), (lambda: plot_sharpness({}), "predictives={}"),
     (lambda: plot_sharpness({"a": 1}), "predictive=int"), (lambda: run(None, 3), "infer=None"), (lambda: run(line(), 0), "repetitions=0"),
+    (lambda: run(lambda d, s: np.full((63, 2), np.nan), 1), r"infer\(data, seed\)=nan"), (lambda: run(line(), 1, quantities=lambda w, d: np.nan), r"quantities\(parameters, data\)=nan"),
+    (lambda: run(line(), 1, quantities=lambda w, d: w[w > 0]), "quantities gave arrays of shapes"), (lambda: run(line(), 1, quantities=lambda w, d: [[1.0]]), "quantities gave arrays"),
+    (lambda: simulation_based_calibration(lambda rng: [np.nan], lambda w, rng: 0.0, line()), r"draw_prior\(rng\)=nan"),
+    (lambda: simulation_based_calibration(lambda rng: np.ones((2, 3)), lambda w, rng: 0.0, line()), r"draw_prior gave an array of shape \(2, 3\)"),
+    (lambda: coverage_curve(HONEST, SEEN, []), r"levels of shape \(0,\)"), (lambda: calibration_error(HONEST, SEEN, []), r"levels of shape \(0,\)"),
     (lambda: run(line(), 1, draws=64), r"infer gave an array of shape \(63, 2\)"), (lambda: run(line(), 1, quantities=3), "quantities=3"),
 ]
 

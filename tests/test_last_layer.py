@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.special import multigammaln
 
 from uqphys.architectures import MLP, LocalEnergyNet, Regressor, pair_network
 from uqphys.bnn import LastLayer, draw_weights, expectation_maximisation, last_layer_interpolation, last_layer_posterior, last_layer_predictive, update_posterior
@@ -13,6 +14,7 @@ from uqphys.convolutions import LatticeCNN
 from uqphys.datasets import Samples
 from uqphys.last_layer import InverseWishart, _first_row, _search
 from uqphys.models import Ising, random_spins
+from uqphys.training import load_state, save_state
 
 CASES = [(seed, n, p, d) for seed, (n, p, d) in enumerate([(12, 3, 1), (7, 3, 2), (20, 5, 3), (5, 9, 1), (4, 11, 2), (1, 4, 2), (6, 6, 4),
                                                            (30, 1, 2), (3, 20, 3), (2, 2, 1)] * 4)]
@@ -296,12 +298,16 @@ def test_a_fitted_surrogate_is_the_posterior_of_its_features(kind):
     prior_mean = np.zeros((d, features.shape[1]))
     prior_mean[:, 0] = y.mean(0) / 16
     sigma = np.sqrt(belief.aleatoric[:, 0] / surrogate.row_covariance[0, 0])
-    V, best = surrogate.row_covariance, surrogate.row_covariance if surrogate.row_law is None else surrogate.posterior.misfit / 60
-    mean, covariance, _ = brute_force(features, y, prior_mean, surrogate.column_covariance, V, sigma)
-    evidence = brute_force(features, y, prior_mean, surrogate.column_covariance, best, sigma)[2]
+    V = surrogate.row_covariance
+    mean, covariance, evidence = brute_force(features, y, prior_mean, surrogate.column_covariance, V, sigma)
+    if surrogate.row_law is not None:  # V integrated out with Jeffreys' prior |V|^(-(d+1)/2)
+        G, S = np.diag(sigma**2) + features @ surrogate.column_covariance @ features.T, surrogate.posterior.misfit
+        evidence = multigammaln(30, d) - 0.5 * (60 * d * np.log(np.pi) + d * np.linalg.slogdet(G)[1] + 60 * np.linalg.slogdet(S)[1])
     scale = np.abs(y).max()
     assert np.abs(features @ mean.T - belief.mean).max() < 1e-6 * scale
     assert abs(evidence - surrogate.posterior.evidence) < 1e-5 * abs(evidence)
+    if kind != "full":  # whose objective has a hyper-prior as well
+        assert surrogate.evidence[-1] == pytest.approx(surrogate.posterior.evidence, rel=1e-6)
     assert np.diff(surrogate.evidence).min() >= -1e-9 * np.abs(surrogate.evidence).max()
     design = np.kron(np.eye(d), features)
     epistemic = np.diag(design @ covariance @ design.T).reshape(d, -1).T
@@ -354,6 +360,57 @@ def test_draws_of_an_unknown_covariance_follow_the_student_law():
         assert stats.kstest((values[:, a] - fit.mean[a] @ phi) / (scale * np.sqrt(nu / (nu - 2))), stats.norm.cdf).pvalue < 1e-6
     belief = last_layer_predictive(phi[None], fit, law, np.ones(1), 10, 0)
     assert belief.degrees_of_freedom == nu and agrees(belief.epistemic[0], phi @ fit.covariance @ phi * np.diag(law.scale) / (nu - 2))
+
+
+def test_averages_of_samples_are_student_when_one_unknown_size_is_shared():
+    "The average of 50 observations at one place, noise dominating: Student with 4 degrees of freedom, not nearly normal."
+    sure = last_layer_posterior(np.ones((1, 1)), np.zeros((1, 1)), np.zeros((1, 1)), 1e-12 * np.eye(1), np.eye(1), np.ones(1))
+    belief = last_layer_predictive(np.ones((50, 1)), sure, InverseWishart(np.array([[4.0]]), 4.0), np.ones(50), 20000, 0)
+    averages = belief.sample(20000, 1)[:, :, 0].mean(1) * np.sqrt(50)
+    assert stats.kstest(averages, stats.t(4).cdf).pvalue > 1e-3
+    assert stats.kstest(averages / np.sqrt(2), "norm").pvalue < 1e-6
+    assert np.std(np.sqrt(belief.noise)) > 0.1 and np.array_equal(belief.noise[:, 0], belief.noise[:, 49])
+
+
+def test_functions_and_noise_of_a_draw_share_their_covariance():
+    "One output: a large function value and large noise come from the same large V."
+    fit = last_layer_posterior(np.ones((1, 1)), np.zeros((1, 1)), np.zeros((1, 1)), np.eye(1), np.eye(1), np.ones(1))
+    belief = last_layer_predictive(np.ones((2, 1)), fit, InverseWishart(np.array([[4.0]]), 4.0), np.array([1.0, 2.0]), 40000, 0)
+    assert np.allclose(belief.noise[:, 1], 4 * belief.noise[:, 0])
+    total = belief.sample(40000, 2)[:, 1, 0]
+    scale = np.sqrt((4 + 0.5) * 4.0 / 4)  # sigma^2 + K* = 4 + 1/2, times Psi / nu
+    assert stats.kstest(total / scale, stats.t(4).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("noise", ["homoscedastic", "heteroscedastic"])
+def test_evidence_of_an_unknown_covariance_is_one_chain_through_updates(noise):
+    "Evidence of 100 rows, then 60 by update: that of all 160 with the same hyperparameters, under Jeffreys' prior."
+    x, y = vectors(160)
+    layer = LastLayer(MLP((3,), (12,), outputs=2, seed=0), epochs=0, noise=noise, row_covariance="unknown").fit(x[:100], y[:100])
+    sigma = np.sqrt(layer.predict(x).aleatoric[:, 0] / layer.row_covariance[0, 0])
+    layer.update(x[100:], y[100:])
+    phi = layer.architecture.features(x).detach().numpy()
+    S = last_layer_posterior(phi, y, layer.prior_mean, layer.column_covariance, np.eye(2), sigma).misfit
+    G = np.diag(sigma**2) + phi @ layer.column_covariance @ phi.T
+    exact = multigammaln(80, 2) - 0.5 * (320 * np.log(np.pi) + 2 * np.linalg.slogdet(G)[1] + 160 * np.linalg.slogdet(S)[1])
+    assert abs(layer.posterior.evidence - exact) < 1e-8 * abs(exact)
+
+
+@pytest.mark.parametrize("y, says", [(np.column_stack([np.full(20, 3.0), np.arange(20.0)]), "y with relative spreads.*must vary"),
+                                     (np.column_stack([np.arange(20.0), 1 - 2 * np.arange(20.0)]), "y with relative spreads.*linear function"),
+                                     (np.random.default_rng(1).normal(size=(5, 5)), r"y of shape \(5, 5\): expected at least 7 rows")], ids=["constant", "dependent", "few"])
+def test_what_an_unknown_covariance_cannot_use_is_refused_before_the_training(y, says):
+    x = np.random.default_rng(0).normal(size=(len(y), 2))
+    net = MLP((2,), (4,), outputs=y.shape[1])
+    net.features = lambda x: pytest.fail("was trained, or asked for features")
+    with pytest.raises(ValueError, match=says):
+        LastLayer(net, epochs=5, row_covariance="unknown").fit(x, y, progress=False)
+
+
+def test_too_few_directions_for_an_unknown_covariance_without_noise():
+    x = np.repeat(np.eye(3)[:2], 3, axis=0)  # two distinct inputs
+    with pytest.raises(ValueError, match="y: fixes 2 directions only"):
+        LastLayer(MLP((3,), (), seed=0), epochs=0, noise="none", row_covariance="unknown").fit(x, x[:, :1] + 1)
 
 
 # ---- calibration by simulation
@@ -604,6 +661,155 @@ def test_exact_targets():
     with pytest.raises(ValueError, match="a row differs by"):
         layer.update(x[:1], y[:1] + 1)
     layer.update(x[:1], y[:1])
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-9, 1e-19, 1e12])
+def test_contradictions_are_found_in_any_units(unit):
+    model, x = Ising((4, 4), K=0.3), random_spins((4, 4), 30, 3)
+    y = unit * model.energy(x)[:, None]
+    layer = LastLayer(LocalEnergyNet(hidden=(), linear=True, squares=False), noise="none", epochs=0).fit(x, y)
+    layer.update(x[:1], y[:1])
+    with pytest.raises(ValueError, match="a row differs by"):
+        layer.update(x[:1], y[:1] + 0.01 * unit)
+    fit = last_layer_interpolation(np.eye(2), unit * np.ones((2, 1)), np.zeros((1, 2)), np.eye(2), np.eye(1))
+    update_posterior(fit, np.eye(2), unit * np.ones((2, 1)), np.eye(1), np.zeros(2))
+    with pytest.raises(ValueError, match="a row differs by"):
+        update_posterior(fit, np.eye(2)[:1], np.zeros((1, 1)), np.eye(1), np.zeros(1))
+
+
+@pytest.mark.parametrize("unit", [2.0**-100, 2.0**-70, 2.0**80])
+def test_one_output_in_any_unit_gives_the_same_beliefs(unit):
+    x, y = vectors(80, d=1)
+    fit = lambda y: LastLayer(MLP((3,), (8,), seed=0), epochs=0).fit(x, y)
+    one, other = fit(y), fit(y * unit)
+    np.testing.assert_allclose(other.predict(x).mean / unit, one.predict(x).mean, rtol=1e-9)
+    np.testing.assert_allclose(other.predict(x).variance / unit**2, one.predict(x).variance, rtol=1e-9)
+    assert other.spare == one.spare == 80 - 9
+
+
+def test_distinct_examples_are_counted_in_any_units():
+    x = np.random.default_rng(0).normal(size=(40, 2)) * 1e-12
+    assert LastLayer(MLP((2,), ()), epochs=0).fit(np.vstack([x, x[:5]]), np.vstack([x, x[:5]]).sum(1, keepdims=True)).spare == 40 - 3
+
+
+def test_misfit_grows_with_the_lattice():
+    "sigma^2 in proportion to the sites, sizes of the training alone as before; a fit in which only the size differs says the same."
+    small, large = Ising((4, 4), K=0.3), Ising((8, 8), K=0.3)
+    x, big = random_spins((4, 4), 60, 3), random_spins((8, 8), 20, 4)
+    for options in ({}, dict(noise="heteroscedastic"), dict(row_covariance="unknown")):
+        layer = LastLayer(pair_network(), epochs=0, **options).fit(x, small.energy(x)[:, None])
+        here = layer.predict(x).aleatoric[:, 0]
+        assert np.ptp(here) == 0 or options.get("noise") == "heteroscedastic"
+        tiled = np.tile(x, (1, 2, 2))  # four copies of each: the same features per site
+        assert np.allclose(layer.predict(tiled).aleatoric[:, 0], 4 * here, rtol=1e-12)
+    before = layer.posterior.misfit
+    layer.update(big, large.energy(big)[:, None])
+    phi = layer.architecture.features(big).detach().numpy()
+    rows = [layer.architecture.features(x).detach().numpy(), phi]
+    whole = last_layer_posterior(np.vstack(rows), np.hstack([small.energy(x), large.energy(big)])[:, None], layer.prior_mean, layer.column_covariance, np.eye(1),
+                                 np.repeat([1.0, 2.0], [60, 20]))
+    assert agrees(layer.posterior.misfit, whole.misfit) and not np.array_equal(before, layer.posterior.misfit)
+
+
+def test_a_misfit_of_independent_sites_is_honest_at_every_size():
+    "Energies that pairs cannot express: 95 % coverage at 4 x 4 stays near 95 % at 16 x 16."
+    x, big = random_spins((4, 4), 200, 3), random_spins((16, 16), 300, 4)
+    layer = LastLayer(pair_network(), epochs=0).fit(x, Ising((4, 4), K=0.3).energy(x)[:, None])
+    found = layer.predict(big).score(Ising((16, 16), K=0.3).energy(big)[:, None])
+    assert 0.9 < found["coverage_95"] and 0.6 < found["mean_square_z"] < 1.6
+
+
+def test_varying_noise_asks_for_fifty_examples_a_direction():
+    x, y = vectors(160)
+    fit = lambda n, noise: LastLayer(MLP((3,), (12,), outputs=2, seed=0), epochs=0, noise=noise).fit(x[:n], y[:n])
+    assert fit(49, "heteroscedastic").predict(x).variance.tobytes() == fit(49, "homoscedastic").predict(x).variance.tobytes()
+    for n, q in ((50, 1), (99, 1), (100, 2), (160, 3)):
+        assert len(fit(n, "heteroscedastic").noise_basis) == 2 + q
+
+
+class Plain(torch.nn.Module):
+    "A module that knows nothing of arrays."
+    extensive = False
+
+    def __init__(self, dtype=torch.float64, bias=False, head=torch.float64):
+        super().__init__()
+        self.low = torch.nn.Linear(3, 6, dtype=dtype)
+        self.head = torch.nn.Linear(7, 2, bias=bias, dtype=head)
+
+    def features(self, x):
+        h = torch.tanh(self.low(x))
+        return torch.cat([torch.ones(len(h), 1, dtype=h.dtype), h], 1)
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("epochs", [0, 5])
+def test_a_module_gets_tensors(dtype, epochs):
+    x, y = vectors(50)
+    layer = LastLayer(Plain(dtype), epochs=epochs).fit(x, y, progress=False)
+    belief = layer.predict(x)
+    assert belief.mean.shape == (50, 2) and np.sqrt(np.mean((belief.mean - y) ** 2)) < y.std()
+    assert np.array_equal(layer.mean(torch.as_tensor(x).to(dtype)), belief.mean) and layer.posterior.mean.dtype == float
+    moved = LastLayer.transfer(layer).fit(x[:20], y[:20])
+    assert moved.architecture.low is not layer.architecture.low and np.isfinite(moved.mean(x)).all()
+
+
+@pytest.mark.parametrize("options", [dict(bias=True), dict(head=torch.float32)], ids=str)
+@pytest.mark.parametrize("more", [dict(epochs=5), dict(epochs=0), dict(epochs=0, prior_mean="head")], ids=str)
+def test_a_head_that_is_not_understood_is_refused(options, more):
+    with pytest.raises(ValueError, match="architecture with head=.*without bias.*float64"):
+        LastLayer(Plain(**options), **more)
+
+
+def test_a_loaded_surrogate_refits_as_the_one_that_was_saved(tmp_path):
+    x, y = vectors(60)
+    saved = LastLayer(MLP((3,), (6,), outputs=2, seed=1), epochs=5, seed=1).fit(x, y, progress=False)
+    saved.save(tmp_path / "a.pt")
+    loaded = LastLayer.load(tmp_path / "a.pt")
+    assert saved.fit(x[:40], y[:40], progress=False).mean(x).tobytes() == loaded.fit(x[:40], y[:40], progress=False).mean(x).tobytes()
+    LastLayer(epochs=2).fit(x, y, progress=False).save(tmp_path / "b.pt")
+    again, spins = LastLayer.load(tmp_path / "b.pt"), random_spins((4, 4), 20, 1)
+    assert isinstance(again.fit(spins, Ising((4, 4)).energy(spins)[:, None], progress=False).architecture, LocalEnergyNet)
+
+
+@pytest.mark.parametrize("missing", ["network", "template", "options", "kept", ("network", "config"), ("network", "weights"), ("template", "config"), ("kept", "rounding"), ("kept", "posterior")], ids=str)
+def test_incomplete_files_are_refused_by_name(missing, tmp_path):
+    fitted(epochs=0).save(tmp_path / "a.pt")
+    state = load_state(tmp_path / "a.pt", "LastLayer")
+    part = state if isinstance(missing, str) else state[missing[0]]
+    del part[missing if isinstance(missing, str) else missing[1]]
+    save_state(tmp_path / "a.pt", state)
+    with pytest.raises(ValueError, match="path=.*a.pt.*no complete LastLayer"):
+        LastLayer.load(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("x", [np.zeros((0, 3)), None, 3.0], ids=str)
+def test_nothing_to_predict_is_refused(x):
+    a, b = vectors(20)
+    layer = LastLayer(MLP((3,), (4,), outputs=2), epochs=0).fit(a, b)
+    for ask in (layer.predict, layer.mean):
+        with pytest.raises(ValueError, match="x of shape .*at least one"):
+            ask(x)
+
+
+GOOD = problem(0, 6, 2, 1)
+EDGES = [
+    (lambda: update_posterior(last_layer_posterior(*GOOD), np.zeros((0, 2)), np.zeros((0, 1)), np.eye(1), []), r"features of shape \(0, 2\)"),
+    (lambda: last_layer_posterior(GOOD[0], np.zeros((6, 0)), np.zeros((0, 2)), np.eye(2), np.zeros((0, 0)), np.ones(6)), r"targets of shape \(6, 0\)"),
+    (lambda: expectation_maximisation(*GOOD[:4], directions=np.ones(6)), r"directions of shape \(6,\)"),
+    (lambda: expectation_maximisation(*GOOD[:4], directions=np.ones((6, 0))), r"directions of shape \(6, 0\)"),
+    (lambda: last_layer_predictive(np.ones((1, 2)), last_layer_posterior(*GOOD), np.eye(1), [-2.0], 5, 0), "sigma=-2.0"),
+    (lambda: last_layer_predictive(np.ones((0, 2)), last_layer_posterior(*GOOD), np.eye(1), [], 5, 0), r"features of shape \(0, 2\)"),
+    (lambda: draw_weights(None, np.eye(1), 2, 0), "posterior=None"),
+]
+
+
+@pytest.mark.parametrize("call, says", EDGES, ids=[says for _, says in EDGES])
+def test_edges_are_refused(call, says):
+    with pytest.raises(ValueError, match=says):
+        call()
 
 
 def test_transfer_beats_training_anew():

@@ -87,6 +87,26 @@ def test_quantiles_of_hard_mixtures():
             np.testing.assert_allclose([low[i, 0], high[i, 0]], exact, atol=1e-8 * p.variance[i, 0] ** 0.5)
 
 
+def test_a_quantile_beyond_a_needle():
+    p = mixture_predictive(np.array([-1, 0.1 * stats.norm.ppf(0.95), 1]).reshape(3, 1, 1), np.array([0.1, 1e-12, 0.1]).reshape(3, 1, 1) ** 2)
+    assert abs(cdf(p, interval(p, 0.9)[1])[0, 0] - 0.95) < 1e-7
+
+
+@pytest.mark.parametrize("level", [1 - 1.2e-16, 1e-17, 0, 1, np.nan])
+def test_levels_that_rounding_makes_certain_are_refused(level):
+    with pytest.raises(ValueError, match="level="):
+        interval(make("mixture"), level)
+
+
+def test_nothing_to_judge_is_refused():
+    p = make("normal")
+    with pytest.raises(ValueError, match=r"levels of shape \(0,\)"):
+        calibration(p, p.mean, [])
+    sure = Predictive([[0.0], [1.0]], [[0.0], [0.0]], [[0.0], [0.0]], [[[0.0], [1.0]]])
+    with pytest.raises(ValueError, match="predictive: a batch of inputs has no uncertainty"):
+        average_score(sure, [[0.0], [1.0]], 2)
+
+
 def test_draws_that_agree_and_have_hardly_any_noise_have_an_interval():
     p = Predictive([[2.0]], [[0.0]], [[0.0]], np.full((5, 1, 1), 2.0), noise=np.zeros((5, 1, 1)))
     assert np.allclose(interval(p, 0.9), 2.0) and np.isclose(cdf(p, [[1.9]])[0, 0], 0) and np.isclose(cdf(p, [[2.1]])[0, 0], 1)
@@ -142,6 +162,37 @@ def test_samples_are_reproducible_and_joint():
     ramp = Predictive(np.zeros((2, 1)), np.ones((2, 1)), np.full((2, 1), 1e-12), np.random.default_rng(0).normal(size=(500, 1, 1)) * np.ones((1, 2, 1)))
     y = ramp.sample(300)
     assert np.abs(y[:, 0] - y[:, 1]).max() < 1e-4
+
+
+def test_fewer_samples_than_draws_are_taken_from_all_of_them():
+    # draws are stored chain by chain: the first half is one chain
+    draws = np.repeat([-1.0, 1.0], 100).reshape(200, 1, 1) * np.ones(2)
+    p = mixture_predictive(draws, np.full(draws.shape, 1e-4))
+    means = [p.sample(100, seed).mean() for seed in range(20)]
+    assert np.abs(means).max() < 0.5 and np.std(means) > 0.01  # mean 0, scatter 0.07 without replacement
+    assert p.sample(200, 0)[:, 0, 0].round().sum() == 0  # all draws, once each
+    parts = [p.sample(300, seed)[:, 0, 0].round().sum() for seed in range(20)]
+    assert np.std(parts) > 2  # the third hundred is chosen at random too
+    scores = score(take(p, [0]), [[-1.0, -1.0]])["energy_score"], score(take(p, [0]), [[1.0, 1.0]])["energy_score"]
+    assert abs(scores[0] - scores[1]) < 0.5  # a belief that is symmetric; half of the chains gave 0.004 and 2.8
+
+
+def test_samples_of_a_student_law_share_their_size_across_inputs():
+    n, size, nu = 50, 40000, 4
+    p = Predictive(np.zeros((n, 1)), np.zeros((n, 1)), np.full((n, 1), 2.0), np.zeros((1, n, 1)), degrees_of_freedom=nu)
+    averages = p.sample(size, seed=3)[:, :, 0].mean(1) * np.sqrt(n)
+    assert stats.kstest(averages, stats.t(nu).cdf).pvalue > 1e-3
+    assert stats.kstest(averages / np.sqrt(2), "norm").pvalue < 1e-6  # what one size for each input would give
+
+
+def test_arrays_are_copies_that_nobody_can_change():
+    noise = np.ones((2, 1))
+    p = Predictive(np.zeros((2, 1)), np.zeros((2, 1)), noise, np.zeros((1, 2, 1)))
+    noise[:] = -1
+    assert np.array_equal(p.aleatoric, np.ones((2, 1)))
+    for name in ("mean", "epistemic", "aleatoric", "draws"):
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(p, name)[:] = 7
 
 
 # ---- scores
@@ -243,7 +294,7 @@ def test_no_noise_but_ignorance_is_scored_and_certainty_is_refused():
     with pytest.raises(ValueError, match="variance=0"):
         log_prob(Predictive(epistemic=[[0.0]], **sure), [[0.0]])
     with pytest.raises(ValueError, match="noise=0"):
-        log_prob(Predictive(epistemic=[[1.0]], noise=np.zeros((2, 1, 1)), **sure), [[0.0]])
+        log_prob(Predictive(**{**sure, "draws": [[[-1.0]], [[1.0]]]}, epistemic=[[1.0]], noise=np.zeros((2, 1, 1))), [[0.0]])
 
 
 @laws
@@ -262,8 +313,16 @@ def test_take_refuses(rows):
         take(make("normal"), rows)
 
 
+SPREAD = np.sqrt(1.5) * np.array([-1.0, 0.0, 1.0]).reshape(3, 1, 1)  # of variance 1
+
+
 @pytest.mark.parametrize("bad, says", [
     (dict(degrees_of_freedom=2), "degrees_of_freedom=2"), (dict(degrees_of_freedom="many"), "degrees_of_freedom='many'"), (dict(degrees_of_freedom=np.inf), "inf"),
+    (dict(correlation=[[4.0]]), r"correlation=\[\[4.0\]\].*ones on the diagonal"), (dict(mean=[["1"]]), r"mean=.*real numbers"), (dict(mean=[[1j]]), "mean=.*real numbers"),
+    (dict(mean=np.ma.array([[7.0]], mask=[[True]])), "mean=.*real numbers"), (dict(mean=[[None]]), "mean=.*real numbers"), (dict(mean=[[1.0], [1, 2]]), "mean=.*real numbers"),
+    (dict(mean=np.zeros((0, 1))), r"mean of shape \(0, 1\)"), (dict(mean=np.zeros((1, 0))), r"mean of shape \(1, 0\)"),
+    (dict(noise=np.full((3, 1, 1), 2.0), draws=SPREAD), "aleatoric=1 at input 0: must be 2"), (dict(noise=np.ones((3, 1, 1)), draws=SPREAD + 5), "mean=0 at input 0: must be 5"),
+    (dict(noise=np.ones((3, 1, 1))), "epistemic=1 at input 0: must be 0"),
     (dict(noise=np.ones((3, 1))), r"noise of shape \(3, 1\)"), (dict(noise=-np.ones((3, 1, 1))), "noise=-1"), (dict(noise=np.full((3, 1, 1), np.nan)), "noise=nan")])
 def test_what_is_no_law_is_refused(bad, says):
     with pytest.raises(ValueError, match=says):

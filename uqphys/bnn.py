@@ -5,13 +5,15 @@
 # %% auto #0
 __all__ = ['LastLayer']
 
-# %% ../nbs/31_bnn.ipynb #25424be7
+# %% ../nbs/31_bnn.ipynb #55441160
 import copy
+from functools import partial
 
 import numpy as np
 import torch
+from scipy.special import multigammaln
 
-from .architectures import LocalEnergyNet, MLP, Network, SiteSum, check_choice, pattern_features
+from .architectures import LocalEnergyNet, MLP, Network, Regressor, SiteSum, check_choice, pattern_features
 from .last_layer import (InverseWishart, Posterior, _first_row, _interpolate, _row_step, _sigma_of, draw_weights, expectation_maximisation,
                                last_layer_interpolation, last_layer_posterior, last_layer_predictive, update_posterior)
 from .models import _shown, check_count, check_number, check_seed, check_spins
@@ -32,7 +34,7 @@ class LastLayer:
         *,
         seed: int = 0,  # of the initial weights, the training and the draws
         epochs: int = 1000,  # of training the features; 0 leaves them as they are
-        noise: str = "homoscedastic",  # σ = 1; "heteroscedastic": σ(x) depends on the features; "none": targets are exact
+        noise: str = "homoscedastic",  # σ = 1; "heteroscedastic": σ(x) depends on the features (from 50 examples on); "none": targets are exact
         column_covariance: str = "scalar",  # K = κ K₀, or "full" with a hyper-prior
         strength: float = 0.0,  # of that hyper-prior, for a full K
         row_covariance: str = "best",  # V that maximises the evidence; "unknown": V has a law, predictions are Student
@@ -72,13 +74,30 @@ def _check_architecture(network):
     weight = getattr(getattr(network, "head", None), "weight", None)
     if not isinstance(network, torch.nn.Module) or weight is None or not callable(getattr(network, "features", None)):
         raise ValueError(f"architecture={_shown(network)}: expected a network with `features` and a linear `head`, such as LocalEnergyNet or MLP")
+    if getattr(network.head, "bias", None) is not None or weight.dtype != torch.float64:
+        raise ValueError(f"architecture with head={_shown(network.head)}: must be linear, without bias (the first feature is 1), in float64")
+    return network
+
+# %% ../nbs/31_bnn.ipynb #fdace7cc
+def _copy_of(template):
+    "A copy; the `features` of a plain torch module get tensors of the type of its own weights, and give float64."
+    network = copy.deepcopy(template)
+    if not isinstance(network, Regressor) and "features" not in vars(network):
+        head = {id(p) for p in network.head.parameters()}
+        kind = next((p.dtype for p in network.parameters() if id(p) not in head), torch.float64)
+        network.features = partial(_on_tensors, network.features, kind)
     return network
 
 
+def _on_tensors(features, kind, x):
+    "What a function of tensors gives for an array, or for a tensor, in double precision."
+    return features(x if isinstance(x, torch.Tensor) else torch.as_tensor(np.asarray(x)).to(kind)).double()
+
+# %% ../nbs/31_bnn.ipynb #a5b96c0a
 def _network_for(template, data, seed):
     "A copy of the template; without one a network that fits the data."
     if template is not None:
-        return copy.deepcopy(template)
+        return _copy_of(template)
     x, outputs = data.x, data.y.shape[1]
     if x.ndim == 2:
         return MLP(x.shape[1:], outputs=outputs, seed=seed)
@@ -94,7 +113,7 @@ def _learns(network):
     head = {id(p) for p in network.head.parameters()}
     return any(p.requires_grad and id(p) not in head for p in network.parameters())
 
-# %% ../nbs/31_bnn.ipynb #751f0ec3
+# %% ../nbs/31_bnn.ipynb #e3647aaf
 def _features_of(network, x):
     "Features (n, p) of inputs as a NumPy array; sums over sites share the work among all configurations."
     chunk = int(np.clip(2**21 // max(1, np.prod(np.shape(x)[1:])), 64, 2**15))
@@ -108,7 +127,10 @@ def _features(self, x):
     "Features of inputs; refused before the fit."
     if self.posterior is None:
         raise ValueError("surrogate not fitted: call fit(x, y) first")
-    return _features_of(self.architecture, x if isinstance(x, torch.Tensor) else np.asarray(x))
+    x = x if isinstance(x, torch.Tensor) else np.asarray(x)
+    if x.ndim == 0 or len(x) == 0:
+        raise ValueError(f"x of shape {tuple(x.shape)}: expected inputs (n, *shape), at least one")
+    return _features_of(self.architecture, x)
 
 
 def _sites_of(features):
@@ -118,7 +140,7 @@ def _sites_of(features):
         raise ValueError(f"architecture: its first feature is {_shown(first[:3].tolist())} ...; must be 1, or the number of sites, in every row")
     return first[0]
 
-# %% ../nbs/31_bnn.ipynb #7e9673e6
+# %% ../nbs/31_bnn.ipynb #c8494b50
 def _noise_basis(features, q):
     "Centre, scale and leading principal directions of features per site: what σ(x) may depend on."
     centre, scale = features.mean(0), np.maximum(features.std(0), 1e-12)
@@ -134,21 +156,23 @@ def _noise_directions(basis, features, ends=None):
 
 
 def _sigma(self, features):
-    "σ(x) of a fitted surrogate, (n,)."
+    "σ(x) of a fitted surrogate, (n,); σ² grows like the number of sites where the features are sums over sites."
     if self.options["noise"] == "none":
         return np.full(len(features), self.rounding)
+    growth = np.sqrt(features[:, 0] / self.sites)
     if self.noise_basis is None:
-        return np.ones(len(features))
-    return _sigma_of(_noise_directions(self.noise_basis, features, self.noise_range), self.noise_weights)
+        return growth
+    return _sigma_of(_noise_directions(self.noise_basis, features, self.noise_range), self.noise_weights) * growth
 
-# %% ../nbs/31_bnn.ipynb #de3adc50
+# %% ../nbs/31_bnn.ipynb #6505a9ae
 class _Layer:
     "The layer on given features: its hyperparameters and posterior, in the units of the targets."
 
     def __init__(self, features, y, prior_mean, options):
         (n, d), self.options = y.shape, options
-        spread = y.std(0) + 1e-12 * np.abs(y).max(0)
-        self.unit = np.ones(d) if d == 1 else np.where(spread > 0, np.exp2(np.round(np.log2(np.maximum(spread, 1e-300)))), 1.0)
+        spread, self.sites = y.std(0) + 1e-12 * np.abs(y).max(0), float(features[0, 0])
+        usual = d == 1 and (not y.any() or 2.0**-30 < np.abs(y).max() < 2.0**30)
+        self.unit = np.ones(d) if usual else np.where(spread > 0, np.exp2(np.round(np.log2(np.maximum(spread, 1e-300)))), 1.0)
         base = np.diag(1 / np.maximum((features**2).mean(0), 1e-12))
         self.noise_basis, self.noise_range, self.noise_weights, self.rounding = None, None, None, 0.0
         solve = self._exact if options["noise"] == "none" else self._noisy
@@ -159,15 +183,40 @@ class _Layer:
         self.evidence = self.evidence - shift
         self.row_covariance, self.row_law = self.row_covariance * square, None
         if options["row_covariance"] == "unknown":
-            self.row_law = InverseWishart(self.posterior.misfit, self.known)
-            self.row_covariance = self.row_law.mean()
+            _unknown(self, d)
 
-# %% ../nbs/31_bnn.ipynb #2918973e
+# %% ../nbs/31_bnn.ipynb #2b9463a2
+def _unknown(self, d):
+    "The law of V under Jeffreys' prior, after the rows."
+    n = self.known
+    if n <= d + 1:
+        raise ValueError(f"y: fixes {n} directions only; must fix at least {d + 2} for {d} outputs and row_covariance='unknown'; expected more rows, or 'best'")
+    self.row_law = InverseWishart(self.posterior.misfit, n)
+    self.row_covariance = self.row_law.mean()
+    constant = float(multigammaln(n / 2, d) + n * d / 2 * (1 + np.log(2 / n)))
+    self.posterior, self.evidence = self.posterior._replace(evidence=self.posterior.evidence + constant), self.evidence + constant
+
+
+def _check_unknown(y):
+    "What an unknown V asks of the targets: enough rows, and outputs that differ."
+    n, d = y.shape
+    if n <= d + 1:
+        raise ValueError(f"y of shape {y.shape}: expected at least {d + 2} rows for {d} outputs and row_covariance='unknown'")
+    relative = y / np.where(y.any(0), np.abs(y).max(0), 1)
+    spread = relative.std(0)
+    if (spread <= 1e-12).any() or np.linalg.matrix_rank((relative - relative.mean(0)) / spread, tol=1e-9 * np.sqrt(n)) < d:
+        raise ValueError(f"y with relative spreads {_shown(spread.tolist())}: each output must vary, and none be a linear function of others, "
+                         "for row_covariance='unknown'; expected row_covariance='best', or other outputs")
+
+# %% ../nbs/31_bnn.ipynb #6e213d7d
+_PER_DIRECTION = 50  # examples for each direction that σ(x) may depend on
+
+
 def _noisy(self, features, y, prior_mean, base):
     "Maximise the evidence."
     options, directions, self.known = self.options, None, len(y)
-    if options["noise"] == "heteroscedastic":
-        self.noise_basis = _noise_basis(features / features[:, :1], int(np.clip(len(y) // 50, 2, 8)))
+    if options["noise"] == "heteroscedastic" and len(y) >= _PER_DIRECTION:
+        self.noise_basis = _noise_basis(features / features[:, :1], min(len(y) // _PER_DIRECTION, 8))
         directions = _noise_directions(self.noise_basis, features)
         self.noise_range = np.stack([directions.min(0), directions.max(0)])
     kinds = dict(column_covariance=options["column_covariance"], strength=options["strength"])
@@ -191,9 +240,9 @@ def _exact(self, features, y, prior_mean, base):
 
 _Layer._noisy, _Layer._exact = _noisy, _exact
 
-# %% ../nbs/31_bnn.ipynb #232ed7b1
+# %% ../nbs/31_bnn.ipynb #51f17846
 _KEPT = ("posterior", "column_covariance", "row_covariance", "row_law", "noise_basis", "noise_range", "noise_weights", "rounding", "evidence",
-         "prior_mean")  # what a fit leaves behind, beside the network
+         "prior_mean", "sites", "grain")  # what a fit leaves behind, beside the network
 
 
 def _fit(self, x, y=None, *, groups=None, progress=True):
@@ -204,6 +253,8 @@ def _fit(self, x, y=None, *, groups=None, progress=True):
     if the features cannot reproduce it.
     """
     data, options = as_samples(x, y, groups, minimum=4), self.options
+    if options["row_covariance"] == "unknown":
+        _check_unknown(data.y)
     network = _network_for(self.template, data, options["seed"])
     if options["epochs"] and _learns(network):
         train(network, data, seed=options["seed"], epochs=options["epochs"], progress=progress)
@@ -212,13 +263,20 @@ def _fit(self, x, y=None, *, groups=None, progress=True):
         features = _features_of(network, data.x)
         prior_mean = _prior_mean(network, features, data.y, options)
         layer = _Layer(features, data.y, prior_mean, options)
-    layer.prior_mean = prior_mean
+    layer.prior_mean, layer.grain = prior_mean, _grain(np.column_stack([features, data.y]))
     for name in _KEPT:
         setattr(self, name, getattr(layer, name))
     self.architecture, self._rows, self._seen = network, [(features, data.y)], np.zeros(0, dtype=np.int64)
     return self
 
-# %% ../nbs/31_bnn.ipynb #7b2eb1d4
+# %% ../nbs/31_bnn.ipynb #caa21cdf
+def _grain(columns):
+    "The unit in which each column is rounded when rows are compared: 1, or a power of two for numbers that are all tiny or huge."
+    size = np.abs(columns).max(0)
+    usual = (size == 0) | ((2.0**-10 < size) & (size < 2.0**20))
+    return np.where(usual, 1.0, np.exp2(np.round(np.log2(np.where(size > 0, size, 1)))))
+
+# %% ../nbs/31_bnn.ipynb #8baf0896
 def _prior_mean(network, features, y, options):
     "M: the mean of each output (per site), or the head as it is."
     sites = _sites_of(features)
@@ -248,7 +306,7 @@ def _predict(self, x):
 
 LastLayer.fit, LastLayer.mean, LastLayer.predict = _fit, _mean, _predict
 
-# %% ../nbs/31_bnn.ipynb #5ac23736
+# %% ../nbs/31_bnn.ipynb #414a4073
 def _transfer(
     source,  # a network with a trained head, in the units of the targets; or a fitted LastLayer
     **options,  # those of LastLayer, but for `epochs` and `prior_mean`
@@ -270,7 +328,7 @@ def _transfer(
 
 LastLayer.transfer = staticmethod(_transfer)
 
-# %% ../nbs/31_bnn.ipynb #a2058d18
+# %% ../nbs/31_bnn.ipynb #d2731bc5
 def _update(self, x, y=None):
     """Add examples, exactly, with all hyperparameters as they are: O(p²) a row. Returns self.
 
@@ -293,13 +351,13 @@ def _update(self, x, y=None):
 
 LastLayer.update = _update
 
-# %% ../nbs/31_bnn.ipynb #0762553b
+# %% ../nbs/31_bnn.ipynb #4de00224
 def _known_rows(self):
     "A hash (64 bits) of each distinct example, in order."
     from hashlib import blake2b
 
     for features, y in self._rows:
-        rows = np.column_stack([features, y]).round(9) + 0.0
+        rows = (np.column_stack([features, y]) / self.grain).round(9) + 0.0
         found = np.frombuffer(b"".join(blake2b(row.tobytes(), digest_size=8).digest() for row in rows), dtype=np.int64)
         self._seen = np.union1d(self._seen, found)
     self._rows = []
@@ -309,18 +367,22 @@ def _known_rows(self):
 LastLayer.spare = property(lambda self: len(_known_rows(self)) - self.posterior.mean.shape[1],
                            doc="Distinct examples beyond the number of features: what is left to judge the fit by.")
 
-# %% ../nbs/31_bnn.ipynb #dee2dd3c
+# %% ../nbs/31_bnn.ipynb #ecdd25ae
 def _save(self, path):
     "Write the fitted surrogate to one file; it is replaced only when complete. `ValueError` if the network is no `Network`."
     if self.posterior is None:
         raise ValueError("surrogate not fitted: call fit(x, y) first")
     if not isinstance(self.architecture, Network):
         raise ValueError(f"architecture of type {type(self.architecture).__name__}: cannot be written; expected a Network, such as LocalEnergyNet or MLP")
-    kind = type(self.architecture)
-    network = dict(name=kind.__name__, module=kind.__module__, config=self.architecture.config, weights=self.architecture.state_dict())
     kept = {name: getattr(self, name) for name in _KEPT} | {"_seen": _known_rows(self)}
     kept = {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
-    save_state(path, dict(kind="LastLayer", options=self.options, network=network, kept=_each(torch.from_numpy, np.ndarray, kept)))
+    networks = dict(network=_as_data(self.architecture), template=None if self.template is None else _as_data(self.template))
+    save_state(path, dict(kind="LastLayer", options=self.options, kept=_each(torch.from_numpy, np.ndarray, kept), **networks))
+
+
+def _as_data(network):
+    "A network as plain data."
+    return dict(name=type(network).__name__, module=type(network).__module__, config=network.config, weights=network.state_dict())
 
 
 def _each(change, kind, value):
@@ -331,29 +393,34 @@ def _each(change, kind, value):
         return [_each(change, kind, v) for v in value]
     return change(np.ascontiguousarray(value) if kind is np.ndarray else value) if isinstance(value, kind) else value
 
-# %% ../nbs/31_bnn.ipynb #3b758107
+# %% ../nbs/31_bnn.ipynb #b572f0bd
 def _load(path):
     "Read a surrogate written by `save`; `ValueError` naming the file if it is missing, damaged or of another kind."
     state = load_state(path, "LastLayer")
     try:
-        saved, kept = state["network"], _each(torch.Tensor.numpy, torch.Tensor, state["kept"])
-        options, names = state["options"], (saved["name"], saved["module"])
-    except (KeyError, TypeError):
+        kept = _each(torch.Tensor.numpy, torch.Tensor, state["kept"])
+        surrogate = LastLayer(state["template"] and _from_data(path, state["template"]), **state["options"])
+        surrogate.architecture = _from_data(path, state["network"]).eval()
+        kept["posterior"] = Posterior(*kept["posterior"])
+        kept["row_law"] = kept["row_law"] and InverseWishart(*kept["row_law"])
+        for name in (*_KEPT, "_seen"):
+            setattr(surrogate, name, kept[name])
+    except (KeyError, TypeError, AttributeError, RuntimeError):
         raise ValueError(f"path={str(path)!r}: holds no complete LastLayer; expected one written by this version's save") from None
-    network = _class_of(path, *names)(**saved["config"])
-    network.load_state_dict(saved["weights"])
-    surrogate = LastLayer(network.eval(), **options)
-    kept["posterior"] = Posterior(*kept["posterior"])
-    kept["row_law"] = kept["row_law"] and InverseWishart(*kept["row_law"])
-    for name in (*_KEPT, "_seen"):
-        setattr(surrogate, name, kept[name])
     surrogate._rows = []
     return surrogate
 
 
+def _from_data(path, saved):
+    "A network from plain data."
+    network = _class_of(path, saved["name"], saved["module"])(**saved["config"])
+    network.load_state_dict(saved["weights"])
+    return network
+
+
 LastLayer.save, LastLayer.load = _save, staticmethod(_load)
 
-# %% ../nbs/31_bnn.ipynb #d7924785
+# %% ../nbs/31_bnn.ipynb #4bc22643
 def _pattern_energies(self):
     "Mean energy (512,) of a site for each 3x3 pattern; `ValueError` if the network sees further."
     if self.posterior is None:

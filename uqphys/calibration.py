@@ -18,7 +18,7 @@ from scipy.stats import binom, chi2, kstest, norm
 from .analysis import format_uncertainty
 from .architectures import check_choice
 from .models import _shown, check_count, check_number, check_seed
-from .predictive import Predictive, _check_belief, _cholesky, _law, _level, _matrix, cdf, interval, log_prob
+from .predictive import Predictive, _check_belief, _cholesky, _law, _level, _levels, _matrix, cdf, interval, log_prob
 from .training import _checked_groups
 
 # %% ../nbs/301_calibration.ipynb #78c3d50c
@@ -50,12 +50,16 @@ def _sums(values, groups):
     return sums, sizes
 
 
+def _ratio(sums, sizes):
+    "Fractions over all groups, and the variances of these from the scatter between groups, (k,) each."
+    count, fraction = len(sizes), sums.sum(0) / sizes.sum()
+    return fraction, count / (count - 1) * ((sums - fraction * sizes[:, None]) ** 2).sum(0) / sizes.sum() ** 2
+
+
 def _ratio_error(sums, sizes):
-    "Fractions over all groups, and their standard errors from the scatter between groups, (k,) each."
-    count, total = len(sizes), sizes.sum()
-    fraction = sums.sum(0) / total
-    residual = sums - fraction * sizes[:, None]
-    error = np.sqrt(count / (count - 1) * (residual**2).sum(0)) / total
+    "Fractions over all groups, and their standard errors, (k,) each; these never vanish by luck."
+    count, (fraction, variance) = len(sizes), _ratio(sums, sizes)
+    error = np.sqrt(variance)
     rare = np.minimum(fraction, 1 - fraction) * count < 1
     return fraction, np.where(rare, np.maximum(error, 1 / (count + 2)), error)
 
@@ -68,11 +72,6 @@ class Coverage:
     observed: np.ndarray  # fraction inside, (k,)
     error: np.ndarray  # standard error of the fraction, (k,)
     groups: int  # independent groups of rows
-
-
-def _levels(levels):
-    "Nominal levels as an array of probabilities; None: 0.05, 0.10, ... 0.95."
-    return np.linspace(0.05, 0.95, 19) if levels is None else np.array([_level(level) for level in np.atleast_1d(levels)])
 
 
 def _inside(predictive, y, levels):
@@ -143,11 +142,18 @@ class CalibrationError:
 
     value: float  # root mean square distance over the levels
     error: float  # standard error of the value, by drawing groups again
-    expected: float  # root mean square value of a perfectly calibrated prediction on as many groups
-    square: float  # value**2 - expected**2: unbiased for the true squared distance; negative by luck
+    expected: float  # root mean square value of a perfectly calibrated prediction on the same rows and groups
+    square: float  # value**2 less the variance of the counts: unbiased for the true squared distance; negative by luck
     groups: int  # independent groups of rows
 
-# %% ../nbs/301_calibration.ipynb #bea478e0
+# %% ../nbs/301_calibration.ipynb #18b718b0
+def _luck(fraction, variance, levels, sizes):
+    "Mean squared distance of a perfect prediction: l(1-l)/N times the design effect of the groups, N rows if independent."
+    binomial, count = (fraction * (1 - fraction)).sum(), len(sizes)
+    effect = sizes.sum() / count if binomial == 0 else variance.sum() / binomial * sizes.sum() * (count - 1) / count  # 1 for single rows
+    return float((levels * (1 - levels)).mean() / sizes.sum() * effect)
+
+
 def calibration_error(
     predictive: Predictive,  # what a surrogate believed
     y,  # what came, (n, d)
@@ -159,12 +165,12 @@ def calibration_error(
     "Root mean square distance of the coverage curve from the diagonal, with its error and the part that is luck."
     levels, resamples, rng = _levels(levels), check_count("resamples", resamples, 10), np.random.default_rng(check_seed(seed))
     sums, sizes = _sums(_inside(predictive, y, levels), groups)
-    observed, error = _ratio_error(sums, sizes)
+    observed, variance = _ratio(sums, sizes)
     weights = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), resamples)
     again = (weights @ sums) / (weights @ sizes)[:, None]
     distance = lambda fraction: np.sqrt(((fraction - levels) ** 2).mean(-1))
-    value, expected = float(distance(observed)), float(np.sqrt((error**2).mean()))
-    return CalibrationError(value, float(distance(again).std(ddof=1)), expected, value**2 - expected**2, len(sizes))
+    value, expected = float(distance(observed)), np.sqrt(_luck(observed, variance, levels, sizes))
+    return CalibrationError(value, float(distance(again).std(ddof=1)), float(expected), value**2 - float(variance.mean()), len(sizes))
 
 # %% ../nbs/301_calibration.ipynb #202c86ba
 def sharpness(
@@ -248,34 +254,47 @@ def _sandwich(rows, at, groups, h=1e-3):
     inverse = np.linalg.inv(bend)
     return np.sqrt(np.diag(inverse @ (sums.T @ sums) @ inverse) * len(sizes) / (len(sizes) - 1))
 
-# %% ../nbs/301_calibration.ipynb #c697ee39
+# %% ../nbs/301_calibration.ipynb #9b09824f
+def _highest(total, middle):
+    "Where a function of one number is highest, looked for from the middle outwards; and whether it was found."
+    grid = middle + np.linspace(-5, 5, 41)
+    for _ in range(40):
+        values = np.nan_to_num([total(g) for g in grid], nan=-np.inf)
+        at = int(np.argmax(values))
+        if 0 < at < 40:
+            found = minimize_scalar(lambda g: -total(g), bounds=(grid[at - 1], grid[at + 1]), method="bounded", options=dict(xatol=1e-9))
+            return float(found.x), True
+        grid = grid + (5 if at else -5)
+    return float(grid[at]), False
+
+# %% ../nbs/301_calibration.ipynb #202d1f5a
 def _one_factor(predictive, y, groups):
     "Logarithm of the factor on both standard deviations, and its error."
     rows = _rows_log_prob(predictive, y)
     both = lambda log: rows(np.full(2, log[0]))
     if _law(predictive) == "normal":
         z = np.linalg.solve(_cholesky(predictive), ((y - predictive.mean) / np.sqrt(predictive.variance)).T)
-        best = 0.5 * np.log(np.maximum((z**2).mean(), 1e-12))
+        best, settled = 0.5 * np.log(np.maximum((z**2).mean(), 1e-300)), bool(z.any())
     else:
-        grid = np.linspace(-5, 5, 41)
-        middle = grid[np.argmax([both([g]).sum() for g in grid])]
-        best = minimize_scalar(lambda g: -both([g]).sum(), bounds=(middle - 0.25, middle + 0.25), method="bounded", options=dict(xatol=1e-9)).x
-    return best, _sandwich(both, np.array([best]), groups)[0]
+        z2 = (y - predictive.mean) ** 2 / predictive.variance
+        best, settled = _highest(lambda g: both([g]).sum(), 0.5 * np.log(np.clip(z2.mean(), 1e-100, 1e100)))  # from the factor of the normal law
+    return best, _sandwich(both, np.array([best]), groups)[0] if settled else np.inf
 
 
 def _two_factors(predictive, y, groups):
     "Logarithms of the epistemic and the aleatoric factor, and their errors."
     rows, bound = _rows_log_prob(predictive, y), np.log(1000)
     start = _one_factor(predictive, y, groups)[0]
-    tries = [minimize(lambda logs: -rows(logs).mean(), x0, method="L-BFGS-B", bounds=[(-bound, bound)] * 2, options=dict(ftol=1e-13, gtol=1e-8))
+    limits = [(start - bound, start + bound)] * 2
+    tries = [minimize(lambda logs: -rows(logs).mean(), x0, method="L-BFGS-B", bounds=limits, options=dict(ftol=1e-13, gtol=1e-8))
              for x0 in ([start, start], [start, start - 2], [start - 2, start])]
     best = min(tries, key=lambda t: t.fun).x
-    free, errors = abs(best) < bound - 0.01, np.full(2, np.inf)
+    free, errors = abs(best - start) < bound - 0.01, np.full(2, np.inf)
     if free.any():
         errors[free] = _sandwich(lambda part: rows(np.where(free, np.insert(part, 0, 0)[np.cumsum(free)], best)), best[free], groups)
     return best, errors
 
-# %% ../nbs/301_calibration.ipynb #16692e8e
+# %% ../nbs/301_calibration.ipynb #8f25f0ee
 def _needed(predictive, y, level):
     "By how much the distance of each end of the central interval from the mean must be stretched to reach y, (n, d)."
     low, high = interval(predictive, level)
@@ -287,19 +306,18 @@ def _needed(predictive, y, level):
 
 def _quantile_factor(predictive, y, level, groups):
     "Factor with which the central interval of a level holds its share of the examples, and its error."
-    needed = _needed(predictive, y, level)
-    ordered, n = np.sort(needed.ravel()), needed.size
-    rank = int(np.ceil((n + 1) * level - 1e-9))
-    if rank > n:
-        raise ValueError(f"level={level}: expected a level below {n / (n + 1):.4g}, which is what {n} observations can tell")
-    factor = ordered[rank - 1]
+    needed, count = _needed(predictive, y, level), len(_sums(y, groups)[1])
+    ordered, rank = np.sort(needed.ravel()), lambda n: int(np.ceil((n + 1) * level - 1e-9))
+    if rank(count) > count:
+        raise ValueError(f"level={level}: expected a level below {count / (count + 1):.4g}, which is what {count} independent groups of rows can tell")
+    factor = ordered[rank(ordered.size) - 1]
     if not 0 < factor < np.inf:
         raise ValueError(f"predictive: the interval of level {level} cannot be stretched to hold its share; expected a positive variance")
     spread = _ratio_error(*_sums((needed <= factor).mean(1)[:, None], groups))[1][0]
     ends = np.quantile(ordered, np.clip([level - spread, level + spread], 0, 1))
     return factor, (ends[1] - ends[0]) / 2
 
-# %% ../nbs/301_calibration.ipynb #0c7c0fdf
+# %% ../nbs/301_calibration.ipynb #71297d0b
 def recalibrate(
     predictive: Predictive,  # what was believed of examples that the fit did not see
     y,  # what came, (n, d)
@@ -325,22 +343,31 @@ def recalibrate(
     logs, errors = _two_factors(predictive, y, groups)
     return Recalibration(method, *map(float, np.exp(logs)), tuple(map(float, np.exp(logs) * errors)), count)
 
-# %% ../nbs/301_calibration.ipynb #a2a01eb5
+# %% ../nbs/301_calibration.ipynb #71d7a1ae
+def _with_quantities(quantities, data, theta, found):
+    "Parameters (p,) and draws (s, p), each followed by the quantities that belong to it."
+    values = [np.atleast_1d(_matrix("quantities(parameters, data)", quantities(t, data))) for t in (theta, *found)]
+    if len({value.shape for value in values}) > 1 or values[0].ndim != 1:
+        raise ValueError(f"quantities gave arrays of shapes {_shown(sorted({value.shape for value in values}))}: expected (q,), the same q always")
+    return np.append(theta, values[0]), np.column_stack([found, values[1:]])
+
+
 def _one_rank(draw_prior, simulate, infer, quantities, draws, rng):
     "Ranks of the true parameters (and quantities) among draws of the posterior, of one world."
-    theta = np.atleast_1d(np.asarray(draw_prior(rng), dtype=float))
+    theta = np.atleast_1d(_matrix("draw_prior(rng)", draw_prior(rng)))
+    if theta.ndim != 1:
+        raise ValueError(f"draw_prior gave an array of shape {theta.shape}: expected the parameters of one world, (p,)")
     data = simulate(theta, rng)
-    found = np.asarray(infer(data, int(rng.integers(2**31))), dtype=float)
-    if found.ndim != 2 or found.shape[1] != len(theta) or len(found) < draws or not np.isfinite(found).all():
+    found = _matrix("infer(data, seed)", infer(data, int(rng.integers(2**31))))
+    if found.ndim != 2 or found.shape[1] != len(theta) or len(found) < draws:
         raise ValueError(f"infer gave an array of shape {found.shape}: expected finite draws (s, {len(theta)}) with s >= {draws}")
     found = found[np.linspace(0, len(found) - 1, draws).round().astype(int)]
     if quantities is not None:
-        more = lambda t: np.atleast_1d(quantities(t, data))
-        theta, found = np.append(theta, more(theta)), np.column_stack([found, [more(t) for t in found]])
+        theta, found = _with_quantities(quantities, data, theta, found)
     ties = (found == theta).sum(0)
     return (found < theta).sum(0) + rng.integers(0, ties + 1)
 
-# %% ../nbs/301_calibration.ipynb #bf8bd5e1
+# %% ../nbs/301_calibration.ipynb #0e2570ad
 def simulation_based_calibration(
     draw_prior: Callable,  # draw_prior(rng) -> parameters (p,)
     simulate: Callable,  # simulate(parameters, rng) -> data of any kind
@@ -358,7 +385,7 @@ def simulation_based_calibration(
     ask = lambda r: _one_rank(draw_prior, simulate, infer, quantities, draws, np.random.default_rng([seed, r]))
     return np.stack([ask(r) for r in range(repetitions)])
 
-# %% ../nbs/301_calibration.ipynb #fa41e63e
+# %% ../nbs/301_calibration.ipynb #5f24b80f
 def _check_ranks(ranks, draws):
     "Whole numbers (n, p) between 0 and draws."
     draws, array = check_count("draws", draws), np.asarray(ranks)
@@ -374,7 +401,7 @@ def _binned(ranks, draws, bins):
     place = np.searchsorted(edges, ranks, side="right") - 1
     return (place[None] == np.arange(bins)[:, None, None]).sum(1), np.diff(edges) / (draws + 1)
 
-# %% ../nbs/301_calibration.ipynb #28446192
+# %% ../nbs/301_calibration.ipynb #e2e13a19
 def rank_test(
     ranks,  # whole numbers (repetitions, parameters), as simulation_based_calibration gives them
     draws: int = 63,  # the largest possible rank
@@ -393,23 +420,23 @@ def rank_test(
     return {"chi_square": chi2.sf(statistic, bins - 1), "kolmogorov_smirnov": np.array([kstest(column, "uniform").pvalue for column in u.T]),
             "location": two_sided((u.mean(0) - 0.5) * np.sqrt(12 * n)), "spread": two_sided((((u - 0.5) ** 2).mean(0) - 1 / 12) * np.sqrt(180 * n))}
 
-# %% ../nbs/301_calibration.ipynb #02a8e3e3
+# %% ../nbs/301_calibration.ipynb #965b7518
 def plot_ranks(
     ranks,  # whole numbers (repetitions,) of one parameter
     draws: int = 63,  # the largest possible rank
-    bins: int = 16,  # of nearly equal width
+    bins: int = 16,  # of nearly equal width; at most as many as there are ranks
     ax=None,  # matplotlib axes to draw on; None for new ones
 ):
     "Histogram of ranks, with the band that holds each bar with 95 % probability if the sampler is right; returns the axes."
     ranks, draws = _check_ranks(ranks, draws)
     if ranks.shape[1] != 1:
         raise ValueError(f"ranks of shape {ranks.shape}: expected those of one parameter, (repetitions,)")
-    counts, share = _binned(ranks, draws, check_count("bins", bins, 2))
+    counts, share = _binned(ranks, draws, min(check_count("bins", bins, 2), draws + 1))
     edges, expected = np.append(0, np.cumsum(share)), len(ranks) * share
     low, high = binom.ppf([[0.025], [0.975]], len(ranks), share) / expected
     ax = _axes(ax)
     ax.stairs(counts[:, 0] / expected, edges, fill=True, color="C0", alpha=0.6)
     ax.fill_between(edges, np.append(low, low[-1]), np.append(high, high[-1]), step="post", color="black", alpha=0.15, lw=0)
     ax.axhline(1, color="black", lw=0.8)
-    ax.set(xlabel="rank / largest rank", ylabel="observed / expected", xlim=(0, 1), xticks=[0, 0.5, 1], ylim=(0, None))
+    ax.set(xlabel="share of all ranks", ylabel="observed / expected", xlim=(0, 1), xticks=[0, 0.5, 1], ylim=(0, None))
     return ax

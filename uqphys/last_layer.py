@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import multigammaln
 
-from .models import check_count, check_flag, check_number, check_seed
+from .models import _shown, check_count, check_flag, check_number, check_seed
 from .predictive import Predictive, _matrix
 
 # %% ../nbs/305_last_layer.ipynb #60caf0c7
@@ -22,7 +22,7 @@ class Posterior(NamedTuple):
     mean: np.ndarray  # M*, (d, p)
     factor: np.ndarray  # F with F Fᵀ = K*, (p, p)
     misfit: np.ndarray  # S, (d, d): the marginal sum of squares
-    evidence: float  # ln p(Y | Φ, M, K, V, σ)
+    evidence: float  # ln p(Y | Φ, M, K, V, σ); V integrated out if it has a law
 
     @property
     def covariance(self):
@@ -123,8 +123,8 @@ def _check_layer(features, targets, prior_mean, sigma=None):
     features, targets = _matrix("features", features), _matrix("targets", targets)
     if features.ndim != 2 or not features.size:
         raise ValueError(f"features of shape {features.shape}: expected (n, p)")
-    if targets.ndim != 2 or len(targets) != len(features):
-        raise ValueError(f"targets of shape {targets.shape}: expected ({len(features)}, d)")
+    if targets.ndim != 2 or len(targets) != len(features) or not targets.size:
+        raise ValueError(f"targets of shape {targets.shape}: expected ({len(features)}, d) with at least one output")
     prior_mean = _matrix("prior_mean", prior_mean, (targets.shape[1], features.shape[1]))
     sigma = _matrix("sigma", np.ones(len(features)) if sigma is None else sigma, (len(features),))
     if sigma.min() <= 0:
@@ -261,8 +261,10 @@ def _check_search(features, targets, directions, column_covariance, strength, it
         raise ValueError(f"strength={strength!r}: expected a finite number >= 0")
     (n, p), q = features.shape, 0
     if directions is not None:
-        q = _matrix("directions", directions).shape[-1] if np.ndim(directions) == 2 else 0
-        _matrix("directions", directions, (n, q))
+        directions = _matrix("directions", directions)
+        if directions.ndim != 2 or len(directions) != n or not directions.size:
+            raise ValueError(f"directions of shape {directions.shape}: expected ({n}, q) with q >= 1, or None")
+        q = directions.shape[1]
     if column_covariance == "full" and not strength and n < p + targets.shape[1] + q:
         raise ValueError(f"strength={strength!r}: {n} rows are too few for a full K ({p} x {p}) without a hyper-prior; "
                          "expected strength > 0, or column_covariance='scalar'")
@@ -275,7 +277,7 @@ def expectation_maximisation(
     base_covariance,  # K₀, (p, p)
     directions=None,  # Z, (n, q): what σ(x) may depend on; None for σ = 1
     column_covariance: str = "scalar",  # K = κ K₀ ("scalar") or a "full" matrix
-    strength: float = 0.0,  # ν of the hyper-prior of a full K; 0 for none
+    strength: float = 0.0,  # η of the hyper-prior of a full K; 0 for none
     iterations: int = 500,  # at most
     tolerance: float = 1e-9,  # stop when the objective gains less than this a step, relative to n
     row_prior: InverseWishart | None = None,  # law of an unknown V before the data; None: V at its best
@@ -327,12 +329,36 @@ def draw_weights(
     seed: int,  # of the draws
 ) -> np.ndarray:  # weights (k, d, p)
     "Weights drawn from the posterior: each draw is one function, at all inputs together."
+    return _weights_and_roots(posterior, row_covariance, k, seed)[0]
+
+# %% ../nbs/305_last_layer.ipynb #4734af06
+def _weights_and_roots(posterior, row_covariance, k, seed):
+    "Weights (k, d, p), and the factors of the V that each was drawn with."
+    if not isinstance(posterior, Posterior):
+        raise ValueError(f"posterior={_shown(posterior)}: expected a Posterior, as last_layer_posterior gives it")
     d, p = posterior.mean.shape
     rng = np.random.default_rng(check_seed(seed))
     z = rng.standard_normal((check_count("k", k), d, p))
-    return posterior.mean + _row_roots(_check_row(row_covariance, d), k, rng) @ z @ posterior.factor.T
+    roots = _row_roots(_check_row(row_covariance, d), k, rng)
+    return posterior.mean + roots @ z @ posterior.factor.T, roots
 
-# %% ../nbs/305_last_layer.ipynb #dc42a513
+# %% ../nbs/305_last_layer.ipynb #58051924
+def _rows_of(name, value, columns):
+    "At least one row with so many columns."
+    value = _matrix(name, value)
+    if value.ndim != 2 or value.shape[1] != columns or len(value) == 0:
+        raise ValueError(f"{name} of shape {value.shape}: expected ({max(1, len(value)) if value.ndim else 1}, {columns}), at least one row")
+    return value
+
+
+def _check_sigma(sigma, n):
+    "Standard deviations >= 0, (n,)."
+    sigma = _matrix("sigma", sigma, (n,))
+    if sigma.min() < 0:
+        raise ValueError(f"sigma={sigma.min()}: expected numbers >= 0")
+    return sigma
+
+# %% ../nbs/305_last_layer.ipynb #38a953cc
 def last_layer_predictive(
     features,  # Φ of the inputs, (n, p)
     posterior: Posterior,  # of the last layer
@@ -341,20 +367,22 @@ def last_layer_predictive(
     draws: int,  # number of joint draws
     seed: int,  # of the draws
 ) -> Predictive:
-    "The exact predictive of a Bayesian last layer, Gaussian or (V unknown) Student, with joint draws."
+    "The exact predictive of a Bayesian last layer, Gaussian or (V unknown) Student, with joint draws; `ValueError` for what does not fit."
     (d, p), draws = posterior.mean.shape, check_count("draws", draws)
     row = _check_row(row_covariance, d)
     student = isinstance(row, InverseWishart)
     V = row.mean() if student else row
-    features, spread = _matrix("features", features, (len(features), p)), np.diag(V)
-    sigma = _matrix("sigma", sigma, (len(features),))
+    features, sigma = _rows_of("features", features, p), _check_sigma(sigma, len(features))
+    spread = np.diag(V)
     epistemic = ((features @ posterior.factor) ** 2).sum(1)[:, None] * spread
-    functions = draw_weights(posterior, row, draws, seed) @ features.T
-    correlation = V / np.sqrt(np.outer(spread, spread))
+    weights, roots = _weights_and_roots(posterior, row, draws, seed)
     law = dict(degrees_of_freedom=row.degrees_of_freedom - d + 1) if student else {}
-    return Predictive(features @ posterior.mean.T, epistemic, sigma[:, None] ** 2 * spread, functions.swapaxes(1, 2), correlation, **law)
+    if student and sigma.any():
+        law["noise"] = sigma[:, None] ** 2 * (roots**2).sum(-1)[:, None]  # of the V of each draw
+    return Predictive(features @ posterior.mean.T, epistemic, sigma[:, None] ** 2 * spread, (weights @ features.T).swapaxes(1, 2),
+                      V / np.sqrt(np.outer(spread, spread)), **law)
 
-# %% ../nbs/305_last_layer.ipynb #6b7067e6
+# %% ../nbs/305_last_layer.ipynb #98722627
 def _interpolate(features, targets, prior_mean, L, row):
     "Posterior for targets without noise, and how many directions they fix."
     residual, phi = targets - features @ prior_mean.T, features @ L
@@ -370,7 +398,7 @@ def _interpolate(features, targets, prior_mean, L, row):
     factor, misfit = np.hstack([L @ free.T, np.zeros((len(L), r))]), shift.T @ shift
     return Posterior(mean, factor, misfit, _log_evidence(row, misfit, r, 2 * np.log(s).sum())), r
 
-# %% ../nbs/305_last_layer.ipynb #7bea9409
+# %% ../nbs/305_last_layer.ipynb #50511a19
 def last_layer_interpolation(
     features,  # Φ, (n, p)
     targets,  # Y, (n, d), without noise
@@ -383,7 +411,7 @@ def last_layer_interpolation(
     L = np.linalg.cholesky(_check_covariance("column_covariance", column_covariance, features.shape[1]))
     return _interpolate(features, targets, prior_mean, L, _check_row(row_covariance, targets.shape[1]))[0]
 
-# %% ../nbs/305_last_layer.ipynb #c828e11b
+# %% ../nbs/305_last_layer.ipynb #f7581269
 def _add_row(posterior, phi, y, row, sigma):
     "One row more: O(p²)."
     mean, factor, misfit, evidence = posterior
@@ -398,16 +426,16 @@ def _add_row(posterior, phi, y, row, sigma):
 def _add_exact_row(posterior, phi, y, row, size):
     "One row without noise; nothing happens if the layer knows it already."
     known = ((phi @ posterior.factor) ** 2).sum() <= 1e-18 * size
-    miss = np.abs(y - posterior.mean @ phi).max()
-    if known and miss > 1e-7 * (1 + np.abs(y).max()):
-        raise ValueError(f"targets: a row differs by {miss:.3g} from what rows before it say without noise; must agree with them")
+    miss, unit = np.abs(y - posterior.mean @ phi), np.abs(posterior.mean) @ np.abs(phi) + np.abs(y)  # whatever the units
+    if known and (miss > 1e-7 * unit).any():
+        raise ValueError(f"targets: a row differs by {miss[np.argmax(miss > 1e-7 * unit)]:.3g} from what rows before it say without noise; must agree with them")
     if known:
         return posterior, row
     after, row = _add_row(posterior, phi, y, row, 0.0)
     left = (after.factor**2).sum() > 1e-24 * (posterior.factor**2).sum()  # else that was the last free direction
     return (after if left else after._replace(factor=0 * after.factor)), row
 
-# %% ../nbs/305_last_layer.ipynb #f965e0e9
+# %% ../nbs/305_last_layer.ipynb #d7b93f8f
 def update_posterior(
     posterior: Posterior,  # of the rows before
     features,  # Φ of the new rows, (m, p)
@@ -417,7 +445,7 @@ def update_posterior(
 ) -> tuple:  # (Posterior, V or its law after these rows as well)
     "The posterior after m rows more, exact: by rank-one updates, or all at once if they are more than the features."
     d, p = posterior.mean.shape
-    features = _matrix("features", features, (len(features), p))
+    features = _rows_of("features", features, p)
     targets = _matrix("targets", targets, (len(features), d))
     row, sigma = _check_row(row_covariance, d), _matrix("sigma", sigma, (len(features),))
     if sigma.min() <= 0 and sigma.any():

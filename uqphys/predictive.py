@@ -20,9 +20,12 @@ from .models import _shown, check_count, check_number, check_seed
 def _matrix(name, value, shape=None):
     "A finite float64 array of the wanted shape, or a `ValueError` naming the argument."
     try:
-        array = np.asarray(value, dtype=float)
+        array = np.asarray(value)
     except (TypeError, ValueError):
-        raise ValueError(f"{name}={value!r}: expected an array of numbers") from None
+        array = np.array(None)  # ragged
+    if array.dtype.kind not in "biuf" or isinstance(value, np.ma.MaskedArray):
+        raise ValueError(f"{name}={_shown(value)}: expected an array of real numbers")
+    array = array.astype(float, copy=False)
     if shape is not None and array.shape != shape:
         raise ValueError(f"{name} of shape {array.shape}: expected {shape}")
     if not np.isfinite(array).all():
@@ -37,16 +40,17 @@ class Predictive:
     The epistemic and aleatoric parts are *variances*; `draws` are whole functions, so that their errors at different
     inputs are correlated as they should be; `correlation` is that of the outputs' noise (None: none), and in the normal
     and Student law that of f across outputs as well. The law of y at one input is normal, or Student t with these
-    variances where `degrees_of_freedom` is given (multivariate t across the outputs: they share one scale), or the
-    equal mixture of the normals around each draw where `noise` is given. With both, the law is the Student t, and
-    `noise` is what `sample` adds to a draw.
+    variances where `degrees_of_freedom` is given (multivariate t: outputs, and all inputs of a sample, share one scale), or
+    the equal mixture of the normals around each draw where `noise` is given; mean and variances must then be those of
+    the mixture. With both, the law is the Student t, and `noise` is what `sample` adds to a draw. The arrays are copies
+    that cannot be written to. `ValueError` for arrays that do not fit together.
     """
 
     mean: np.ndarray  # E[y], (n, d)
     epistemic: np.ndarray  # variance of f, (n, d): what more data would remove
     aleatoric: np.ndarray  # variance of the noise, (n, d): what no data removes
     draws: np.ndarray  # functions f, jointly over the inputs, (s, n, d)
-    correlation: np.ndarray | None = None  # (d, d), symmetric and positive definite
+    correlation: np.ndarray | None = None  # (d, d), symmetric, positive definite, ones on its diagonal
     degrees_of_freedom: float | None = None  # of a Student t, > 2 so that there is a variance
     noise: np.ndarray | None = None  # variance of the noise that belongs to each draw, (s, n, d)
 
@@ -85,8 +89,8 @@ def _variance(name, value, shape):
 def _correlation(value, d):
     "A symmetric, positive definite (d, d) matrix."
     matrix = _matrix("correlation", value, (d, d))
-    if not np.allclose(matrix, matrix.T) or (np.linalg.eigvalsh(matrix) <= 0).any():
-        raise ValueError(f"correlation of shape {matrix.shape}: must be symmetric and positive definite")
+    if not np.allclose(matrix, matrix.T) or not np.allclose(np.diag(matrix), 1) or (np.linalg.eigvalsh(matrix) <= 0).any():
+        raise ValueError(f"correlation={_shown(matrix.tolist())}: must be symmetric and positive definite, with ones on the diagonal")
     return matrix
 
 
@@ -99,15 +103,12 @@ def _freedom(value):
 
 # %% ../nbs/30_predictive.ipynb #284bddfe
 def _check_predictive(p):
-    "Refuse what does not fit; keep everything as float64."
-    mean = _matrix("mean", p.mean)
-    if mean.ndim != 2:
-        raise ValueError(f"mean of shape {mean.shape}: expected (n, d)")
-    draws = _matrix("draws", p.draws)
-    if draws.ndim != 3 or draws.shape[1:] != mean.shape:
-        raise ValueError(f"draws of shape {draws.shape}: expected (s, {mean.shape[0]}, {mean.shape[1]})")
-    if len(draws) == 0:
-        raise ValueError(f"draws of shape {draws.shape}: expected at least one draw")
+    "Refuse what does not fit; keep everything as float64, in arrays of its own that nobody can change."
+    mean, draws = _matrix("mean", p.mean), _matrix("draws", p.draws)
+    if mean.ndim != 2 or mean.size == 0:
+        raise ValueError(f"mean of shape {mean.shape}: expected (n, d) with at least one input and one output")
+    if draws.ndim != 3 or draws.shape[1:] != mean.shape or len(draws) == 0:
+        raise ValueError(f"draws of shape {draws.shape}: expected (s, {mean.shape[0]}, {mean.shape[1]}) with at least one draw")
     fixed = dict(mean=mean, draws=draws, epistemic=_variance("epistemic", p.epistemic, mean.shape), aleatoric=_variance("aleatoric", p.aleatoric, mean.shape))
     if p.correlation is not None:
         fixed["correlation"] = _correlation(p.correlation, mean.shape[1])
@@ -115,13 +116,34 @@ def _check_predictive(p):
         fixed["degrees_of_freedom"] = _freedom(p.degrees_of_freedom)
     if p.noise is not None:
         fixed["noise"] = _variance("noise", p.noise, draws.shape)
+    if p.noise is not None and p.degrees_of_freedom is None:
+        _check_mixture(**fixed)
     for name, value in fixed.items():
-        object.__setattr__(p, name, value)
+        object.__setattr__(p, name, value if isinstance(value, float) else _frozen(value))
 
-# %% ../nbs/30_predictive.ipynb #89412fa6
+# %% ../nbs/30_predictive.ipynb #b047339e
+def _frozen(array):
+    "The array itself if nobody can write to it, else a copy of that kind."
+    if array.flags.owndata and not array.flags.writeable:
+        return array
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+def _check_mixture(mean, draws, epistemic, aleatoric, noise, correlation=None):
+    "The moments of a mixture of normals are those of its parts."
+    unit = epistemic + aleatoric + 1e-12 * mean**2
+    for name, value, exact, allowed in (("mean", mean, draws.mean(0), 1e-6 * np.sqrt(unit)), ("epistemic", epistemic, draws.var(0), 1e-6 * unit),
+                                        ("aleatoric", aleatoric, noise.mean(0), 1e-6 * unit)):
+        if (gap := abs(value - exact) - allowed).max() > 0:
+            i = np.unravel_index(gap.argmax(), gap.shape)
+            raise ValueError(f"{name}={value[i]:.6g} at input {i[0]}: must be {exact[i]:.6g}, as the draws and their noise have it; see mixture_predictive")
+
+# %% ../nbs/30_predictive.ipynb #c56efc4b
 def mixture_predictive(
     draws,  # functions f at the inputs, (s, n, d)
-    noise=None,  # variance of the noise of each draw, (s, n, d); None for observations without noise
+    noise=None,  # variance of the noise of each draw, (s, n, d); None (or all 0) for observations without noise
     correlation=None,  # of the outputs' noise, (d, d); None for independent
 ) -> Predictive:
     "What joint draws and the noise of each believe: their mixture; without noise the normal law with the draws' variance."
@@ -133,7 +155,7 @@ def mixture_predictive(
     aleatoric = np.zeros(draws.shape[1:]) if noise is None else noise.mean(0)
     return Predictive(draws.mean(0), draws.var(0), aleatoric, draws, correlation, noise=noise)
 
-# %% ../nbs/30_predictive.ipynb #b8bbdb2a
+# %% ../nbs/30_predictive.ipynb #548c0061
 def _cholesky(p):
     "Factor of the outputs' correlation, (d, d)."
     d = p.mean.shape[1]
@@ -153,16 +175,16 @@ def sample_predictive(
     "Samples of y: each is one of the joint draws plus fresh noise at every input, of that draw's own size where it is known."
     _check_belief(predictive)
     k, rng = check_count("k", k), np.random.default_rng(check_seed(seed))
-    chosen = rng.permutation(np.resize(np.arange(len(predictive.draws)), k))
+    chosen = rng.permutation(np.resize(rng.permutation(len(predictive.draws)), k))  # each draw as often as any other, to one
     noise = rng.standard_normal((k, *predictive.mean.shape)) @ _cholesky(predictive).T
     if predictive.noise is not None:
         return predictive.draws[chosen] + noise * np.sqrt(predictive.noise[chosen])
     if predictive.degrees_of_freedom is not None:
         nu = predictive.degrees_of_freedom
-        noise *= np.sqrt((nu - 2) / rng.chisquare(nu, (*noise.shape[:2], 1)))
+        noise *= np.sqrt((nu - 2) / rng.chisquare(nu, (k, 1, 1)))  # one size for all inputs of a sample
     return predictive.draws[chosen] + noise * np.sqrt(predictive.aleatoric)
 
-# %% ../nbs/30_predictive.ipynb #4d45bb93
+# %% ../nbs/30_predictive.ipynb #b7959318
 def _scale(p):
     "Width of the normal or Student t law, (n, d): the standard deviation, made smaller by the t's heavy tails."
     nu = p.degrees_of_freedom
@@ -192,7 +214,7 @@ def cdf(
             return ndtr((y - centre) / width).mean(0)
         return _standard(predictive).cdf((y - predictive.mean) / np.maximum(_scale(predictive), 1e-300))
 
-# %% ../nbs/30_predictive.ipynb #ede18990
+# %% ../nbs/30_predictive.ipynb #2b582e1a
 def _mixture_root(centre, width, p, unit):
     "Where the mean over components (s, m) of normal distribution functions equals p: (m,), to 1e-9 of `unit` or better."
     z = norm.ppf(p)
@@ -209,10 +231,10 @@ def _mixture_root(centre, width, p, unit):
         new = np.where(bad, (low[left] + high[left]) / 2, new)
         last[left] = abs(new - q[left])
         q[left] = new
-        left = left[last[left] > 1e-9 * unit[left]]
+        left = left[(last[left] > 1e-9 * unit[left]) | ((abs(miss) > 1e-7) & (high[left] - low[left] > 1e-9 * unit[left]))]
     return q
 
-# %% ../nbs/30_predictive.ipynb #a0fb0cfb
+# %% ../nbs/30_predictive.ipynb #fcecd821
 def _quantile(predictive, p):
     "The p-quantile of y, (n, d)."
     if _law(predictive) != "mixture":
@@ -221,13 +243,21 @@ def _quantile(predictive, p):
     with np.errstate(over="ignore", divide="ignore"):
         return _mixture_root(*flat, p, np.sqrt(predictive.variance).ravel()).reshape(predictive.mean.shape)
 
-# %% ../nbs/30_predictive.ipynb #3de2d2a9
+# %% ../nbs/30_predictive.ipynb #f4849eef
 def _level(level):
     "A probability strictly between 0 and 1."
     number = check_number("level", level, what := "expected a probability between 0 and 1")
-    if not 0 < number < 1:
+    if not 0.5 < 0.5 + number / 2 < 1:
         raise ValueError(f"level={number}: {what}")
     return number
+
+
+def _levels(levels):
+    "Nominal levels as an array of probabilities; None: 0.05, 0.10, ... 0.95."
+    levels = np.linspace(0.05, 0.95, 19) if levels is None else np.atleast_1d(levels)
+    if levels.ndim != 1 or len(levels) == 0:
+        raise ValueError(f"levels of shape {levels.shape}: expected at least one probability between 0 and 1")
+    return np.array([_level(level) for level in levels])
 
 
 def interval(
@@ -239,7 +269,7 @@ def interval(
     number = _level(level)
     return _quantile(predictive, 0.5 - number / 2), _quantile(predictive, 0.5 + number / 2)
 
-# %% ../nbs/30_predictive.ipynb #a4c6e59c
+# %% ../nbs/30_predictive.ipynb #2bb452d3
 def _whitened(p, residual, variance):
     "Residuals (..., d) over their standard deviations, made independent; and the log of the factor between the volumes."
     L = _cholesky(p)
@@ -266,7 +296,7 @@ def log_prob(
         return norm.logpdf(z).sum(-1) - volume
     return multivariate_t(np.zeros(y.shape[1]), df=predictive.degrees_of_freedom, seed=0).logpdf(z).reshape(-1) - volume
 
-# %% ../nbs/30_predictive.ipynb #d0a2ffee
+# %% ../nbs/30_predictive.ipynb #fc94c29c
 def take(
     predictive: Predictive,  # what a surrogate believes
     rows,  # which inputs: whole numbers, a slice, or a mask of n truth values
@@ -288,7 +318,7 @@ def take(
 Predictive.sample = lambda self, k, seed=0: sample_predictive(self, k, seed)
 Predictive.log_prob, Predictive.cdf, Predictive.interval, Predictive.take = log_prob, cdf, interval, take
 
-# %% ../nbs/30_predictive.ipynb #568a746b
+# %% ../nbs/30_predictive.ipynb #c34a1cda
 def _distance(gap, width):
     "E|Z| of a normal Z with mean `gap` and standard deviation `width`."
     z = gap / width
@@ -304,7 +334,7 @@ def _crps_mixture(y, centre, width):
         pairs += (1 if 2 * k == s else 2) * _distance(centre - other[0], np.sqrt(variance + other[1])).sum(1)
     return _distance(y[:, None] - centre, width).mean(1) - 0.5 * pairs / s**2
 
-# %% ../nbs/30_predictive.ipynb #837d751e
+# %% ../nbs/30_predictive.ipynb #0b43a398
 def _crps(p, y):
     "Continuous ranked probability score of each observation, (n, d), in closed form."
     import scoringrules
@@ -327,7 +357,7 @@ def _energy_score(p, y, seed=0):
     members = np.moveaxis(p.sample(100, seed), 0, 1)
     return scoringrules.es_ensemble(y, members, m_axis=-2, v_axis=-1, estimator="fair")
 
-# %% ../nbs/30_predictive.ipynb #25822794
+# %% ../nbs/30_predictive.ipynb #dc52ef27
 def score(
     predictive: Predictive,  # what a surrogate believed
     y,  # what came, (n, d)
@@ -351,7 +381,7 @@ def score(
 
 Predictive.score = score
 
-# %% ../nbs/30_predictive.ipynb #2682c1d8
+# %% ../nbs/30_predictive.ipynb #419285f7
 def average_score(
     predictive: Predictive,  # what a surrogate believed
     y,  # what came, (n, d)
@@ -367,14 +397,17 @@ def average_score(
         raise ValueError(f"size={size}: expected at most the {n} inputs")
     rows = np.random.default_rng(check_seed(seed)).permutation(n)[: n // size * size].reshape(-1, size)
     members, truth = predictive.sample(min(max(200, len(predictive.draws)), 1000), seed)[:, rows].mean(2), y[rows].mean(1)
-    z = (truth - predictive.mean[rows].mean(1)) / members.std(0, ddof=1)
+    spread = members.std(0, ddof=1)
+    if not (spread > 0).all():
+        raise ValueError("predictive: a batch of inputs has no uncertainty at all; expected a positive variance")
+    z = (truth - predictive.mean[rows].mean(1)) / spread
     return {"crps": float(scoringrules.crps_ensemble(truth, members, m_axis=0, estimator="fair").mean()),
             "mean_square_z": float((z**2).mean()), "batches": len(rows)}
 
 
 Predictive.average_score = average_score
 
-# %% ../nbs/30_predictive.ipynb #21f471b2
+# %% ../nbs/30_predictive.ipynb #e77f0b5c
 def calibration(
     predictive: Predictive,  # what a surrogate believed
     y,  # what came, (n, d)
@@ -383,9 +416,8 @@ def calibration(
     "Fraction of observations inside central intervals, for a range of nominal levels."
     _check_belief(predictive)
     y = _matrix("y", y, predictive.mean.shape)
-    levels = np.linspace(0.05, 0.95, 19) if levels is None else np.atleast_1d(levels)
     away = abs(2 * cdf(predictive, y) - 1)
-    return np.array([(away <= _level(level)).mean() for level in levels])
+    return np.array([(away <= level).mean() for level in _levels(levels)])
 
 
 Predictive.calibration = calibration
