@@ -2,44 +2,55 @@
 
     python studies/penalty.py
 
-The posterior of a small network (1 input, 3 hidden units, 11 coordinates) is sampled by Hamiltonian Monte Carlo with all examples in
-every gradient and in every test (the reference), by the penalty method with ten batches of 100 and a control variate of 128 nodes,
-and by naive subsampling: the same batches with neither penalty nor control variate. All use the same root L of the covariance and
-start where a pilot run of the penalty method ended. Steps are timed in one process, with all examples and with one percent in turns.
+The posterior of a small network (1 input, 3 hidden units, 11 coordinates) is sampled in these ways:
 
-Finished pieces are kept in results/penalty/ with the settings that made them, so that an interrupted study continues where it
-stopped; a piece made with other settings is refused. The summary goes to studies/penalty.json.
+- reference: Hamiltonian Monte Carlo of notebook 312 with all examples in every gradient and every test. It shares no code with the
+  penalty method and finds its own start: L-BFGS from draws of the prior, the curvature there by differences of gradients.
+- penalty: trajectories along the slope of a control variate, 25 batches of 40 examples in every test, from a start of its own.
+- a table: random walks with and without penalty, for three control variates (128 nodes, 24 nodes, none), of which the last two leave
+  noise of order one. The two walks of a pair start at the same places and have the same steps, batches, and thinning.
+
+Steps of the same random walk are timed with all examples and with one percent, in turns, in one process. All takes about
+8 minutes of one core; finished pieces are kept in results/penalty/ with the settings that made them, so that an interrupted study
+goes on where it stopped; a piece made with other settings is refused. The summary goes to studies/penalty.json.
 """
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 
 import arviz
 import numpy as np
 import torch
+from scipy import optimize
 
 from uqphys.architectures import MLP
+from uqphys.hmc import fused_gradient, hamiltonian_monte_carlo
 from uqphys.penalty import NodeControl, _climb, _polish, penalty_metropolis
 from uqphys.posteriors import NetworkPosterior
 from uqphys.sampling import one_thread
 from uqphys.training import as_samples
 
-SETTINGS = {"n": 100_000, "hidden": [3], "sigma": 0.3, "gap": [0.25, 0.4], "data_seed": 1, "batch_size": 100, "batches": 10, "nodes": 128, "leapfrog": 4,
-            "starts": 16, "pilot": {"chains": 16, "burn_in": 400, "draws": 200}, "hmc": {"chains": 4, "burn_in": 50, "draws": 500},
-            "penalty": {"chains": 16, "burn_in": 200, "draws": 2000}, "naive": {"chains": 16, "burn_in": 0, "draws": 4000}}
+SETTINGS = {"n": 100_000, "hidden": [3], "sigma": 0.3, "gap": [0.25, 0.4], "data_seed": 1, "batch_size": 40, "batches": 25, "starts": 16,
+            "reference": {"starts": 16, "chains": 8, "warmup": 200, "draws": 2000, "seed": 5},
+            "pilot": {"chains": 32, "burn_in": 1000, "draws": 500, "leapfrog": 4, "seed": 6},
+            "penalty": {"chains": 16, "draws": 4000, "leapfrog": 4, "seed": 7},
+            "table": {"nodes": {"nodes": 128, "chains": 16, "step": 0.5, "draws": 2000, "thin": 10},
+                      "few": {"nodes": 24, "chains": 16, "step": 0.25, "draws": 2000, "thin": 30},
+                      "none": {"nodes": 0, "chains": 32, "step": 0.055, "draws": 1200, "thin": 250}},
+            "timing": {"chains": [1, 16, 64], "rounds": 31}}
 GRID = np.linspace(-1.2, 1.2, 25)[:, None]
 
 
 def problem():
-    "Posterior of the network, and its control variate."
+    "Posterior of the network."
     rng, (low, high) = np.random.default_rng(SETTINGS["data_seed"]), SETTINGS["gap"]
     x = rng.uniform(-1, 1 - (high - low), SETTINGS["n"])
     x = np.where(x < low, x, x + high - low)[:, None]
     y = np.tanh(5 * (x + 0.7)) - 1.5 * np.tanh(5 * x) + np.tanh(5 * (x - 0.6)) + SETTINGS["sigma"] * rng.normal(size=x.shape)
-    posterior = NetworkPosterior(MLP((1,), tuple(SETTINGS["hidden"])), as_samples(x, y))
-    return posterior, NodeControl(posterior, SETTINGS["nodes"])
+    return NetworkPosterior(MLP((1,), tuple(SETTINGS["hidden"])), as_samples(x, y))
 
 
 def functions(posterior, theta):
@@ -48,24 +59,15 @@ def functions(posterior, theta):
     return f.reshape(*theta.shape[:2], -1)
 
 
-def chains(posterior, name, start, **options):
-    "One of the runs: thetas, functions on the grid, records."
-    given = {k: v for k, v in SETTINGS[name].items() if k != "chains"} | {"seed": len(name)} | options
-    run = penalty_metropolis(posterior, start[: SETTINGS[name]["chains"]], **given)
-    told = {"acceptance": float(run.acceptance.mean()), "noise": float(run.noise.median()), "refused": float(run.refused.mean()),
-            "touched": run.touched, "seconds_per_step": run.seconds, "step": float(run.step.mean())}
-    return {"theta": run.theta.numpy(), "f": functions(posterior, run.theta), "root": run.factor.numpy(), "told": json.dumps(told)}
-
-
 def piece(folder, name, make):
     "A finished piece, made if it is not there; exits if it was made with other settings."
     file, wanted = folder / f"{name}.npz", json.dumps(SETTINGS, sort_keys=True)
     if not file.exists():
-        start = time.perf_counter()
+        start = time.process_time()
         with one_thread():
             made = make()
         part = file.with_name(f"{name}.part.npz")
-        np.savez(part, settings=wanted, seconds=time.perf_counter() - start, **made)
+        np.savez(part, settings=wanted, seconds=time.process_time() - start, **made)
         part.replace(file)
     found = dict(np.load(file))
     if str(found["settings"]) != wanted:
@@ -73,39 +75,77 @@ def piece(folder, name, make):
     return found
 
 
-def moments(f):
-    "Mean and standard deviation of the function (k,), and their standard errors from effective sample sizes."
+def curvature_root(gradient, theta, h=1e-4):
+    "L (P, P) with L Lᵀ the inverse of minus the second derivatives of the log density, from differences of its gradient."
+    shifts = h * torch.eye(len(theta), dtype=theta.dtype)
+    hessian = (gradient(theta + shifts)[1] - gradient(theta - shifts)[1]) / (2 * h)
+    return torch.linalg.inv(torch.linalg.cholesky(-(hessian + hessian.T) / 2)).T
+
+
+def reference(posterior):
+    "Full-batch HMC from the highest of many climbs; each chain in the units of its own climb's end."
+    gradient, s = fused_gradient(posterior), SETTINGS["reference"]
+
+    def energy(theta):
+        value, slope = gradient(torch.as_tensor(theta)[None])
+        return -float(value[0]), -slope[0].numpy()
+
+    climbs = [optimize.minimize(energy, theta, jac=True, method="L-BFGS-B", options=dict(maxiter=3000, maxfun=3000))
+              for theta in posterior.start(s["starts"], s["seed"]).numpy()]
+    height = np.array([-climb.fun for climb in climbs])
+    best = [torch.as_tensor(climb.x) for climb, value in zip(climbs, height) if value > height.max() - 2][: s["chains"]]
+    mode, root = torch.stack(best), torch.stack([curvature_root(gradient, theta) for theta in best])
+
+    def whitened(u):
+        value, slope = gradient(mode + (root @ u[..., None])[..., 0])
+        return value, (root.mT @ slope[..., None])[..., 0]
+
+    start = 2 * torch.randn(mode.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(s["seed"]))
+    run = hamiltonian_monte_carlo(whitened, start, draws=s["draws"], warmup=s["warmup"], seed=s["seed"], progress=False)
+    theta = mode[:, None] + run.theta @ root.mT
+    told = {"chains": len(best), "climbs": s["starts"], "reached": int((height > height.max() - 2).sum()), "acceptance": float(run.stats["acceptance_rate"].mean()),
+            "divergences": run.facts["divergences"], "gradients": run.facts["gradients"] / s["draws"], "seconds_per_step": run.facts["seconds"] / s["draws"],
+            "touched": 1.0}
+    return {"f": functions(posterior, theta), "told": json.dumps(told)}
+
+
+def walk(posterior, start, keep=False, **options):
+    "A run of the penalty method: functions on the grid, records."
+    run = penalty_metropolis(posterior, start, batch_size=SETTINGS["batch_size"], batches=SETTINGS["batches"], **options)
+    told = {"chains": len(start), "acceptance": float(run.acceptance.mean()), "noise": float(run.noise.mean()), "refused": float(run.refused.mean()),
+            "touched": run.touched, "seconds_per_step": run.seconds, "step": float(run.step.mean())}
+    kept = {"last": run.theta[:, -1].numpy(), "root": run.factor.numpy(), "step": run.step.mean().numpy()} if keep else {}
+    return {"f": functions(posterior, run.theta), "told": json.dumps(told)} | kept
+
+
+def pilot(posterior, control):
+    "From climbs of its own to the posterior: where the walks start, their root L, and the step of trajectories."
+    s, generator = SETTINGS["pilot"], torch.Generator().manual_seed(SETTINGS["pilot"]["seed"])
+    mode, root = _polish(posterior, _climb(posterior, SETTINGS["starts"], s["seed"]), posterior.n, generator)
+    start = mode + 1.5 * torch.randn(s["chains"], posterior.size, dtype=torch.float64, generator=generator) @ root.T
+    return walk(posterior, start, True, control=control, factor=root, proposal="langevin", **{k: s[k] for k in ("burn_in", "draws", "leapfrog", "seed")})
+
+
+def moments(f, replicas=False):
+    "Mean and standard deviation of the function (k,), effective samples for both, and errors: from effective sample sizes, or from the scatter over chains."
     mean, sd = f.mean((0, 1)), f.std((0, 1))
     square = (f - mean) ** 2
     ess = lambda v: arviz.ess({"v": v})["v"].values
-    sd_error = square.std((0, 1)) / np.sqrt(ess(square)) / (2 * sd)
-    return {"mean": mean, "sd": sd, "mean_error": sd / np.sqrt(ess(f)), "sd_error": sd_error, "ess": ess(f), "r_hat": arviz.rhat({"v": f})["v"].values}
+    error = (lambda v: v.mean(1).std(0, ddof=1) / len(v) ** 0.5) if replicas else lambda v: v.std((0, 1)) / np.sqrt(ess(v))
+    return {"mean": mean, "sd": sd, "mean_error": error(f), "sd_error": error(square) / (2 * sd), "ess": np.minimum(ess(f), ess(square)), "r_hat": arviz.rhat({"v": f})["v"].values}
 
 
-class OneByOne:
-    "The same posterior, whose full sums go chain by chain: all examples of one chain fit the cache better, so this is the faster way."
-
-    def __init__(self, posterior):
-        self.posterior, self.n, self.log_prior = posterior, posterior.n, posterior.log_prior
-
-    def log_likelihoods(self, theta, rows=None):
-        if rows is not None:
-            return self.posterior.log_likelihoods(theta, rows)
-        return torch.cat([self.posterior.log_likelihoods(t).sum(1, keepdim=True) for t in theta.split(1)])
-
-
-def timing(posterior, control, start, root, chains=(1, 16, 64), rounds=7):
-    "Seconds per step of the same random walk, with all examples and with one percent: the median over rounds that take turns."
-    out = []
-    for c in chains:
-        theta, seconds = start.repeat(-(-c // len(start)), 1)[:c], {"full": [], "penalty": []}
-        for k in range(rounds):
-            for name, law, options, draws in (("full", OneByOne(posterior), {"batch_size": None}, 5),
-                                              ("penalty", posterior, {"batch_size": 100, "batches": 10, "control": control}, 40)):
-                seconds[name].append(penalty_metropolis(law, theta, draws=draws, burn_in=0, factor=root, seed=k, **options).seconds)
-        full, penalty = (float(np.median(seconds[name])) for name in ("full", "penalty"))
-        out.append({"chains": c, "full": full, "penalty": penalty, "ratio": full / penalty})
-    return out
+def timing(posterior, control, start, root):
+    "Seconds per step of the same random walk with all examples and with one percent, in rounds that take turns."
+    out, small = [], {"batch_size": SETTINGS["batch_size"], "batches": SETTINGS["batches"]}
+    for c in SETTINGS["timing"]["chains"]:
+        theta, rounds = start.repeat(-(-c // len(start)), 1)[:c], []
+        for k in range(SETTINGS["timing"]["rounds"] + 1):
+            kinds = (({"batch_size": None}, max(3, 64 // c)), (small | {"control": control}, max(64, 1024 // c)))
+            rounds.append([penalty_metropolis(posterior, theta, draws=draws, burn_in=0, step=0.5, factor=root, seed=k, **o).seconds for o, draws in kinds])
+        (full, penalty), best = np.median(rounds[1:], axis=0), np.min(rounds[1:], axis=0)  # the first round compiles
+        out.append({"chains": c, "full": full, "penalty": penalty, "ratio": full / penalty, "full_best": best[0], "penalty_best": best[1]})
+    return {"steps": out, "load": os.getloadavg()[0], "cores": os.cpu_count()}
 
 
 def main():
@@ -115,40 +155,35 @@ def main():
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    (posterior, control), s = problem(), SETTINGS
-    generator = torch.Generator().manual_seed(0)
-
-    def begin():
-        mode = _climb(posterior, s["starts"], 0)
-        mode, root = _polish(posterior, mode, posterior.n, generator)
-        return {"mode": mode.numpy(), "root": root.numpy()}
-
-    first = {k: torch.as_tensor(v) for k, v in piece(options.folder, "start", begin).items() if k in ("mode", "root")}
-    start = first["mode"] + 0.3 * torch.randn(16, posterior.size, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) @ first["root"].T
-    small = dict(batch_size=s["batch_size"], batches=s["batches"])
-    moving = dict(proposal="langevin", leapfrog=s["leapfrog"])
-    runs = {"pilot": piece(options.folder, "pilot", lambda: chains(posterior, "pilot", start, factor=first["root"], control=control, **small, **moving))}
-    root, last = torch.as_tensor(runs["pilot"]["root"]), torch.as_tensor(runs["pilot"]["theta"])[:, -1].clone()
-    step = json.loads(str(runs["pilot"]["told"]))["step"]
-    runs["penalty"] = piece(options.folder, "penalty", lambda: chains(posterior, "penalty", last, factor=root, step=step, control=control, **small, **moving))
-    runs["naive"] = piece(options.folder, "naive", lambda: chains(posterior, "naive", last, factor=root, step=0.2, kind="none", **small))
-    clock = piece(options.folder, "timing", lambda: {"told": json.dumps(timing(posterior, control, last, root))})
-    runs["hmc"] = piece(options.folder, "hmc", lambda: chains(posterior, "hmc", last, factor=root, step=step, batch_size=None, **moving))
-    told = summary(runs, json.loads(str(clock["told"])))
+    posterior, s = problem(), SETTINGS
+    controls = {name: NodeControl(posterior, one["nodes"]) if one["nodes"] else None for name, one in s["table"].items()}
+    first = piece(options.folder, "pilot", lambda: pilot(posterior, controls["nodes"]))
+    last, root = torch.as_tensor(first["last"]), torch.as_tensor(first["root"])
+    clock = piece(options.folder, "timing", lambda: {"told": json.dumps(timing(posterior, controls["nodes"], last, root))})
+    runs, p = {"hmc": piece(options.folder, "reference", lambda: reference(posterior))}, s["penalty"]
+    runs["penalty"] = piece(options.folder, "penalty", lambda: walk(
+        posterior, last[: p["chains"]], control=controls["nodes"], factor=root, proposal="langevin", step=float(first["step"]), burn_in=0,
+        **{k: p[k] for k in ("draws", "leapfrog", "seed")}))
+    for name, one in s["table"].items():
+        for kind in ("closed", "none"):
+            runs[f"{name} {kind}"] = piece(options.folder, f"{name}_{kind}", lambda: walk(
+                posterior, last[: one["chains"]], control=controls[name], factor=root, kind=kind, burn_in=0, seed=8, **{k: one[k] for k in ("step", "draws", "thin")}))
+    told = summary(runs, json.loads(str(clock["told"]))) | {"pilot": json.loads(str(first["told"]))}
+    told["seconds"] |= {"pilot": float(first["seconds"]), "timing": float(clock["seconds"])}
     options.out.write_text(json.dumps(told, indent=1) + "\n")
-    print(json.dumps({k: v for k, v in told.items() if k in ("z", "timing", "naive_z", "told")}, indent=1))
+    print(json.dumps({k: v for k, v in told.items() if k in ("timing", "told", "seconds")}, indent=1))
+    for name, z in told["z"].items():
+        print(f"{name:12}: largest |z| of means {np.abs(z['mean']).max():.1f}, of spreads {np.abs(z['sd']).max():.1f}")
 
 
 def summary(runs, clock):
-    "What the notebook shows."
-    found = {name: moments(run["f"]) for name, run in runs.items() if name != "pilot"}
-    z = {}
-    for name in ("penalty", "naive"):
-        for what in ("mean", "sd"):
-            gap = found[name][what] - found["hmc"][what]
-            z[f"{name} {what}"] = (gap / np.hypot(found[name][what + "_error"], found["hmc"][what + "_error"])).round(2).tolist()
+    "What the notebook shows. The first quarter of the walks of the table is left out; those without control variate have errors from their chains."
+    used = {name: run["f"][:, run["f"].shape[1] // 4 * (" " in name) :] for name, run in runs.items()}
+    found = {name: moments(f, name.startswith("none")) for name, f in used.items()}
+    against = lambda m, what: (m[what] - found["hmc"][what]) / np.hypot(m[what + "_error"], found["hmc"][what + "_error"])
+    z = {name: {what: against(m, what).round(2).tolist() for what in ("mean", "sd")} for name, m in found.items() if name != "hmc"}
     plain = {name: {k: np.round(v, 7).tolist() for k, v in m.items()} for name, m in found.items()}
-    return {"settings": SETTINGS, "grid": GRID[:, 0].tolist(), "found": plain, "z": z, "timing": clock, "weights": int(runs["hmc"]["theta"].shape[2]),
+    return {"settings": SETTINGS, "grid": GRID[:, 0].tolist(), "found": plain, "z": z, "timing": clock,
             "told": {name: json.loads(str(run["told"])) for name, run in runs.items()}, "seconds": {name: float(run["seconds"]) for name, run in runs.items()}}
 
 

@@ -43,12 +43,36 @@ def line():
 def test_the_unbiased_factor_is_right_and_the_plain_average_is_wrong_as_foretold(members, alpha):
     rng = np.random.default_rng([members, int(10 * alpha)])
     errors, variances = gaussian_committee(rng, 100_000, members, alpha)
-    found = calibrate_exact(errors, variances, members)
-    assert abs(found.alpha[0] - alpha) < 4 * found.alpha_error[0] < 0.4 * alpha
+    for by in ("moments", "likelihood"):
+        found = calibrate_exact(errors, variances, members, by=by)
+        assert abs(found.alpha[0] - alpha) < 4 * found.alpha_error[0] < 0.4 * alpha
     terms = errors**2 / variances
     expected = (alpha**2 + 1 / members) * (members - 1) / (members - 3)
     assert abs(terms.mean() - expected) < 5 * terms.std() / np.sqrt(len(terms))
     assert terms.mean() > alpha**2 + 5 * terms.std() / np.sqrt(len(terms))
+
+
+def test_by_moments_is_the_formula_of_the_paper():
+    errors, variances = gaussian_committee(np.random.default_rng(8), 50, 5, 1.2)
+    formula = -1 / 5 + 2 / 4 * (errors**2 / variances).mean()
+    assert np.isclose(calibrate_exact(errors, variances, 5, by="moments").alpha[0], np.sqrt(formula))
+
+
+def test_by_likelihood_is_the_scale_of_students_law():
+    errors, variances = gaussian_committee(np.random.default_rng(9), 40, 5, 1.2)
+    found = calibrate_exact(np.hstack([errors, 3 * errors]), np.hstack([variances, variances]), 5).alpha
+    for k, factor in enumerate((1, 3)):
+        _, _, scale = stats.t.fit(factor * errors / np.sqrt(variances), fdf=4, floc=0)
+        assert np.isclose(found[k], np.sqrt(scale**2 - 1 / 5), rtol=1e-3)
+
+
+@pytest.mark.parametrize("members,n", [(4, 100), (8, 20)])
+def test_the_stated_error_is_right_for_few_members_and_for_few_rows(members, n):
+    share, sets = {}, [gaussian_committee(np.random.default_rng([13, members, seed]), n, members, 1.5) for seed in range(400)]
+    for by in ("likelihood", "moments"):
+        found = [calibrate_exact(*data, members, by=by) for data in sets]
+        share[by] = np.mean([abs(c.alpha[0] - 1.5) < 2 * c.alpha_error[0] for c in found])
+    assert share["likelihood"] > 0.89 > 0.86 > share["moments"]  # 0.95 if the estimate were normal; the scatter of a share is 0.015
 
 
 def test_the_stated_error_of_alpha_is_the_scatter_of_alpha_also_for_correlated_rows():
@@ -83,6 +107,15 @@ def test_where_noise_is_all_the_raw_committee_is_kept_and_the_error_says_so():
     assert np.isclose(found.noise[0], np.mean(errors**2), rtol=0.02)
     fixed = calibrate_noisy(errors, np.full((50, 1), 1e-8), np.ones((50, 1)), 8, alpha=1.0)
     assert fixed.alpha[0] == 1 and fixed.alpha_error[0] == 0 and np.isclose(fixed.noise[0], found.noise[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("members,tiny", [(32, 1e-30), (100, 1e-12)])
+def test_a_row_on_which_all_members_agree_does_not_spoil_the_others(members, tiny):
+    rng = np.random.default_rng(17)
+    errors, variances = gaussian_committee(rng, 300, members, 1.5, noise=0.25)
+    plain = calibrate_noisy(errors, variances, np.ones_like(errors), members)
+    more = calibrate_noisy(np.vstack([errors, [[0.3]]]), np.vstack([variances, [[tiny]]]), np.ones((301, 1)), members)
+    assert abs(more.alpha[0] / plain.alpha[0] - 1) < 0.01 and abs(more.noise[0] / plain.noise[0] - 1) < 0.03
 
 
 # ---- functions
@@ -167,13 +200,63 @@ def test_the_own_loss_is_a_log_density():
 def test_doubts_are_spoken(line):
     with pytest.warns(UserWarning, match="size of the spread"):
         surrogate = EnsembleNet(MLP((1,), (5,)), members=4, epochs=5).fit(*line, progress=False)
-    assert len(surrogate.doubts) == 1
+    assert len(surrogate.doubts) == 2 and "variance of the noise" in surrogate.doubts[1]
+
+
+def test_doubts_of_few_chains_and_of_nothing_to_see(line):
+    x, y = line
+    told = committees._told
+    new = EnsembleNet(noise="none")
+    new.calibration = committees.Calibration(*np.array([[1.0], [0.1], [0.0], [0.0]]))
+    data = Samples(x, y, np.arange(60) // 12, np.zeros(60, dtype=int))
+    assert told(new, data, np.arange(60), 1.0)[1] == ()
+    assert "itself known badly" in told(new, data, np.arange(48), 1.0)[1][0]
+    flat = fitted(MLP((1,), (3,)), (x, 0 * y + 3), members=4, noise="none", epochs=3)
+    assert flat.calibration.alpha[0] == 0 and "size of the spread" in flat.doubts[0]
+    one = fitted(MLP((1,), (3,)), line, groups=np.arange(60) // 15, members=4, calibrate=False, epochs=3)
+    assert np.isnan(one.calibration.noise_error[0]) and "variance of the noise" in one.doubts[0]
+
+
+def test_three_chains_are_enough_where_nothing_is_judged(line):
+    free = fitted(MLP((1,), (3,)), line, groups=np.arange(60) // 20, members=4, noise="none", calibrate=False, epochs=2)
+    assert free.diagnostics["unseen_rows"] == 0 and free.diagnostics["learned_share"] == 1 and free.doubts == ()
+
+
+@pytest.mark.parametrize("members,subsample,share", [(8, 0.5, 0.5), (8, 0.75, 0.6), (8, 1.0, 0.8)])
+def test_the_share_that_members_learn_from_is_told(line, members, subsample, share):
+    told = fitted(MLP((1,), (3,)), line, members=members, subsample=subsample, epochs=1).diagnostics["learned_share"]
+    assert abs(told - share) < 0.01
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_fit_that_fails_changes_nothing(line):
+    x, y = line
+    new, good = EnsembleNet(MLP((1,), (3,)), members=4, epochs=2), fitted(MLP((1,), (3,)), line, members=4, epochs=2)
+    before = good.predict(x).draws, repr(good)
+    for surrogate in (new, good):
+        with pytest.raises(ValueError):
+            surrogate.fit(x, y * 1e200, progress=False)
+    assert "not fitted" in repr(new) and np.array_equal(good.predict(x).draws, before[0]) and repr(good) == before[1]
+    with pytest.raises(ValueError, match="not fitted"):
+        new.predict(x)
+
+
+def test_a_loaded_committee_without_a_network_of_its_own_may_be_fitted_to_other_targets(line, tmp_path):
+    x, y = line
+    fitted(None, line, members=4, epochs=1).save(tmp_path / "committee")
+    again = EnsembleNet.load(tmp_path / "committee")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert again.fit(x, np.hstack([y, y]), progress=False).mean(x).shape == (60, 2)
 
 
 @pytest.mark.parametrize("call,message", [
     (lambda: EnsembleNet(members=3), r"members=3.*>= 4"),
     (lambda: EnsembleNet(subsample=1.5), r"subsample=1\.5.*at most 1"),
     (lambda: EnsembleNet(subsample="x"), r"subsample='x'"),
+    (lambda: EnsembleNet(subsample=0.95), r"subsample=0\.95: leaves no group out with 8 members; expected 1, or less than 0\.9375"),
+    (lambda: calibrate_exact([[1e200]] * 3, [[1.0]] * 3, 8), r"errors up to 1e\+200"),
+    (lambda: calibrate_exact([[1.0]], [[1.0]], 8, by="eye"), "by='eye'"),
     (lambda: EnsembleNet(draws=9), r"draws=9.*members \+ 2"),
     (lambda: EnsembleNet(7), r"network=7"),
     (lambda: EnsembleNet().mean(np.zeros((2, 1))), "not fitted"),

@@ -1,14 +1,18 @@
 """The penalty method: its numbers, its law, its networks."""
+import functools
+import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy import special, stats
 
+import uqphys.penalty
 from uqphys.architectures import MLP
-from uqphys.penalty import (GradientControl, NodeControl, PenaltyNet, SGLDNet, SubsampledPosterior, mean_acceptance, noise_limit, penalty,
-                            penalty_metropolis, stochastic_langevin)
+from uqphys.penalty import (GradientControl, NodeControl, PenaltyNet, SGLDNet, SubsampledPosterior, _Compiled, _fine, _fine_coefficients, _fresh_rows,
+                            mean_acceptance, noise_limit, penalty, penalty_metropolis, stochastic_langevin)
 from uqphys.posteriors import NetworkPosterior
 from uqphys.sampling import one_thread
 from uqphys.training import as_samples
@@ -63,6 +67,26 @@ def test_closed_form_is_the_logarithm_of_the_hypergeometric_function(n):
     assert abs(special.jv((n - 3) / 2, np.sqrt((n - 1) * limit))) < 1e-9
 
 
+def test_nan_is_never_paid_for():
+    for kind in ("closed", "series", "known", "none"):
+        fine = penalty([np.nan, 1.0], batches=5, kind=kind)
+        assert np.isinf(fine[0]) and np.isfinite(fine[1])
+        told = kind if kind != "known" else "half"
+        assert np.isinf(_fine(np.nan, *_fine_coefficients(told, 5, 3)))
+    for delta in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="delta"):
+            mean_acceptance(delta, 1.0)
+
+
+@pytest.mark.parametrize("batches", [2, 3, 10, 25, 200, 1000])
+def test_compiled_fine_is_the_fine(batches):
+    shares = np.linspace(0, 0.99, 34) if batches < 500 else np.linspace(0, 0.3, 10)
+    for kind in ("closed", "series"):
+        found = [_fine(x, *_fine_coefficients(kind, batches, 3)) for x in shares * noise_limit(batches)]
+        assert np.allclose(found, penalty(shares * noise_limit(batches), batches, kind), rtol=1e-8, atol=1e-12)
+        assert np.isinf(_fine(noise_limit(batches), *_fine_coefficients(kind, batches, 3)))
+
+
 def test_large_numbers_of_batches():
     for n in (201, 1000, 100_000):
         assert penalty(1.0, n) == pytest.approx(0.5 + 1 / (4 * (n + 1)) + 1 / (3 * (n + 1) * (n + 3)), rel=1e-6)
@@ -112,6 +136,52 @@ def test_naive_is_wrong_and_would_be_seen():
     assert np.abs(z_scores(run.theta, mean, covariance)).max() > 8
 
 
+def test_the_distance_falls_with_the_root_of_the_number_of_draws():
+    numbers = torch.as_tensor(np.random.default_rng(0).normal(size=800))
+
+    class Mean:
+        n = 800
+        log_prior = staticmethod(lambda theta: -0.5 * theta.square().sum(1))
+        log_likelihoods = staticmethod(lambda theta, rows=None: -0.5 * ((numbers if rows is None else numbers[rows]) - theta).square())
+
+    mean, width, slopes, end = numbers.sum() / 801, 801**-0.5, {}, {}
+    begin = mean + width * torch.randn(256, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for kind in ("closed", "none"):
+        with one_thread():
+            run = penalty_metropolis(Mean, begin, kind=kind, step=0.65, draws=100, thin=15, burn_in=0, batch_size=16, batches=20, factor=torch.tensor([[width]]).double(), seed=2)
+        assert 0.8 < run.noise.mean() < 2.5 and run.refused.mean() < 0.02
+        white = (run.theta - mean) / width
+        running = torch.cat([white, (white.square() - 1) / 2**0.5], -1).cumsum(1) / torch.arange(1, 101)[:, None]
+        far = running.unflatten(0, (128, -1)).mean(1).square().mean((0, 2)).sqrt().numpy()
+        slopes[kind], end[kind] = np.polyfit(np.log(np.arange(5, 101)), np.log(far[4:]), 1)[0], far[-1]
+    assert abs(slopes["closed"] + 0.5) < 0.1 and slopes["none"] > -0.3 and end["none"] > 2 * end["closed"]
+
+
+def test_calibration_by_simulation_tells_the_penalty_from_its_absence():
+    rng = np.random.default_rng(4)
+    chains, n = 800, 400
+    truth, x = torch.as_tensor(rng.normal(size=(chains, 1))), torch.as_tensor(rng.uniform(0.5, 1.5, (chains, n)))
+    y = truth * x + torch.as_tensor(rng.normal(size=(chains, n)))
+
+    class Slopes:
+        n = 400
+        log_prior = staticmethod(lambda theta: -0.5 * theta.square().sum(1))
+
+        @staticmethod
+        def log_likelihoods(theta, rows=None):
+            a, b = (x, y) if rows is None else (x.gather(1, rows), y.gather(1, rows))
+            return -0.5 * (b - theta * a).square()
+
+    root, middle = (1 + x.square().sum(1)).rsqrt()[:, None, None], {}
+    for kind in ("closed", "none"):  # equal in all but the penalty
+        with one_thread():
+            run = penalty_metropolis(Slopes, truth, kind=kind, step=0.7, draws=9, thin=60, burn_in=0, batch_size=2, batches=40, factor=root, seed=5)
+        assert 1 < run.noise.mean() < 4 and run.refused.mean() < 0.05
+        rank = (run.theta < truth[:, None]).sum(1).numpy()
+        middle[kind] = (((rank >= 3) & (rank <= 6)).mean() - 0.4) / (0.4 * 0.6 / chains) ** 0.5
+    assert abs(middle["closed"]) < 3 < middle["none"]  # heated: the truth lies in the middle of too wide a sample
+
+
 def test_sgld_is_biased_by_its_step():
     mean, covariance = LINE.exact()
     root = torch.linalg.cholesky(covariance)
@@ -142,6 +212,93 @@ def test_control_variates_are_unbiased_and_quiet():
         assert spread["nodes"] < 0.03 * spread["none"] and spread["gradient"] < 0.2 * spread["none"]
 
 
+class Counted:
+    "A line that counts how often all its examples are evaluated."
+
+    n, log_prior, calls = LINE.n, staticmethod(LINE.log_prior), 0
+
+    def log_likelihoods(self, theta, rows=None):
+        self.calls += rows is None
+        return LINE.log_likelihoods(theta, rows)
+
+
+@pytest.mark.parametrize("chains", [1, 4, 48])
+def test_a_full_batch_step_evaluates_the_data_once(chains):
+    counted = Counted()
+    run = penalty_metropolis(counted, start(chains), batch_size=None, draws=40, burn_in=0, step=0.5, factor=torch.linalg.cholesky(LINE.exact()[1]))
+    assert counted.calls == 41 and 0.2 < run.acceptance.mean() < 0.95  # one at the start, then one for every step
+
+
+def small_posterior(noise="homoscedastic", hidden=(3,), outputs=1, n=12_000, seed=1):
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(-1, 1, (n, 1))
+    y = np.sin(4 * x) + np.arange(outputs) * x + 0.2 * rng.normal(size=(n, outputs))
+    return NetworkPosterior(MLP((1,), hidden, outputs=outputs), as_samples(x, y), noise)
+
+
+@pytest.mark.parametrize("noise, hidden, outputs", [("homoscedastic", (3,), 1), ("heteroscedastic", (4, 5), 2), ("none", (3,), 1)])
+def test_compiled_steps_are_the_plain_ones(noise, hidden, outputs, monkeypatch):
+    posterior = small_posterior(noise, hidden, outputs)
+    control, begin, runs = NodeControl(posterior, 128), 0.3 * posterior.start(3, 2), {}
+    root = (0.02 if noise != "none" else 0.001) * torch.eye(posterior.size, dtype=torch.float64).expand(3, -1, -1)
+    cases = (dict(batch_size=None), dict(step=0.02), dict(control=control), dict(control=control, proposal="langevin", leapfrog=3, thin=2),
+             dict(control=control, proposal="langevin", target="tempered", kind="series"), dict(control=control, kind="half"), dict(control=control, kind="none"))
+    for compiled in (True, False):
+        if not compiled:
+            monkeypatch.setattr(_Compiled, "of", classmethod(lambda *rest: None))
+        with one_thread():
+            runs[compiled] = [penalty_metropolis(posterior, begin, **(dict(draws=35, burn_in=3, batch_size=24, batches=5, factor=root, seed=6, step=0.1) | o)) for o in cases]
+    moved = 0
+    for fast, plain in zip(runs[True], runs[False]):
+        assert torch.allclose(fast.theta, plain.theta, atol=1e-7) and torch.allclose(fast.acceptance, plain.acceptance, atol=1e-5)
+        assert torch.allclose(fast.noise, plain.noise, rtol=1e-4, atol=1e-7) and torch.equal(fast.refused, plain.refused) and fast.touched == plain.touched
+        moved += (fast.theta[:, 0] != fast.theta[:, -1]).any()
+    assert moved >= 3  # chains that move, so that the comparison means something
+
+
+def test_runs_of_neighbours_are_fair():
+    rows = _fresh_rows(12345, 500, 400, 40, 4)
+    counts, runs = np.bincount(rows.flatten(), minlength=40), rows.view(-1, 4)
+    assert stats.chisquare(np.bincount(runs[:, 0], minlength=40)).pvalue > 1e-3 and (np.abs(counts - 5000) < 5 * 5000**0.5 * 2).all()
+    assert torch.equal(runs[:, 1:], (runs[:, :1] + torch.arange(1, 4)) % 40)
+    posterior = small_posterior(n=10_000)
+    problem = SubsampledPosterior(posterior, 50, 400)
+    assert problem.run == 2 and torch.equal(problem.order.sort()[0], torch.arange(10_000)) and not torch.equal(problem.order, torch.arange(10_000))
+    assert [SubsampledPosterior(LINE, 8).run, SubsampledPosterior(posterior, 25).run] == [1, 1]
+    generator = torch.Generator().manual_seed(0)
+    at = 0.3 * posterior.start(1, 2)
+    exact = SubsampledPosterior(posterior, None).log_ratios(at, 1.001 * at, generator).item()
+    d = problem.log_ratios(at, 1.001 * at, generator)[0]
+    assert abs(float(d.mean()) - exact) < 4 * float(d.std()) / 400**0.5
+
+
+def test_one_percent_is_cheap():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (100_000, 1))
+    posterior = NetworkPosterior(MLP((1,), (3,)), as_samples(x, np.sin(4 * x) + 0.2 * rng.normal(size=x.shape)))
+    control, begin, seconds = NodeControl(posterior, 128), 0.3 * posterior.start(16, 2), []
+    for k in range(4):  # in turns, and the fastest of each: other work on the machine only adds
+        seconds.append([penalty_metropolis(posterior, begin, step=0.01, burn_in=0, draws=draws, **o).seconds
+                        for draws, o in ((4, dict(batch_size=None)), (64, dict(batch_size=40, batches=25, control=control)))])
+    full, penalised = np.min(seconds[1:], axis=0)
+    assert full > 14 * penalised and full < 0.05  # the study finds more than 20; the second: compiled, not plain torch
+
+
+def test_the_study():
+    told = json.loads((Path(__file__).parents[1] / "studies/penalty.json").read_text())
+    found, z, spread = told["found"], told["z"], {name: np.mean(np.array(m["sd"]) / told["found"]["hmc"]["sd"]) for name, m in told["found"].items()}
+    assert max(found["hmc"]["r_hat"]) < 1.01 and told["told"]["hmc"]["divergences"] == 0 and told["told"]["hmc"]["reached"] >= 4
+    assert told["told"]["penalty"]["touched"] == 0.01 and max(np.abs(z["penalty"]["mean"]).max(), np.abs(z["penalty"]["sd"]).max()) < 4
+    for name in ("nodes closed", "few closed", "none closed", "nodes none"):
+        assert np.abs(z[name]["mean"]).max() < 4.5 and np.abs(z[name]["sd"]).max() < 4.5, name
+    for name in ("few", "none"):
+        same = [{k: told["told"][f"{name} {kind}"][k] for k in ("chains", "step", "touched")} for kind in ("closed", "none")]
+        assert same[0] == same[1] and told["told"][f"{name} closed"]["noise"] > 1
+        assert np.abs(z[f"{name} none"]["sd"]).max() > 5 and spread[f"{name} none"] > 1.15 and abs(spread[f"{name} closed"] - 1) < 0.15
+    assert max(max(found[name]["r_hat"]) for name in found if not name.startswith("none")) < 1.05
+    assert all(one["ratio"] > 20 for one in told["timing"]["steps"])
+
+
 def test_slope_is_a_gradient():
     mean, _ = LINE.exact()
     theta, rows = start(3), torch.arange(500).expand(3, -1)
@@ -170,14 +327,39 @@ def test_networks_fit_predict_save_load(kind, tmp_path):
         assert {"noise_variance", "refused", "acceptance_rate"} <= set(net.inference.sample_stats)
 
 
+def test_networks_say_what_is_wrong_with_their_settings(monkeypatch):
+    monkeypatch.setattr(uqphys.penalty, "_climb", functools.partial(uqphys.penalty._climb, steps=100))
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (60, 1))
+    y = np.tanh(3 * x) + 0.2 * rng.normal(size=x.shape)
+    small = dict(chains=2, chain_draws=10, burn_in=10, starts=1, draws=10)
+    for options, word in ((dict(penalty="half", batch_size=4), "half of an estimated variance"), (dict(batches=3, batch_size=4), "3 batches only"),
+                          (dict(batch_size=6, batches=10), "a full batch is cheaper"), (dict(penalty="none", batch_size=4), "no penalty")):
+        net = PenaltyNet(MLP((1,), (1,)), **(dict(batches=10) | small | options))
+        with pytest.warns(UserWarning):
+            net.fit(x, y, progress=False)
+        assert any(word in doubt for doubt in net.doubts)
+    for net in (PenaltyNet(MLP((1,), (1,)), batch_size=61, target="tempered", **small), SGLDNet(MLP((1,), (1,)), batch_size=61, target="tempered", **small)):
+        with pytest.raises(ValueError, match="batch_size=61.*tempered.*at most 60"):
+            net.fit(x, y, progress=False)
+
+
 def test_same_seed_same_bits():
     runs = [penalty_metropolis(LINE, start(4), draws=20, burn_in=30, batch_size=5, proposal="langevin", seed=s).theta for s in (1, 1, 2)]
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
 
 
 @pytest.mark.parametrize("call, argument", [
-    (lambda: penalty(-1.0, 5), "chi_square=-1"), (lambda: penalty(1.0, 1), "n=1"), (lambda: penalty(1.0, 5, "best"), "kind='best'"),
-    (lambda: penalty(1.0, 5, terms=0), "terms=0"), (lambda: mean_acceptance(0.0, -1.0), "sigma=-1.0"), (lambda: noise_limit(1), "n=1"),
+    (lambda: penalty(-1.0, 5), "chi_square=-1"), (lambda: penalty(1.0, 1), "batches=1"), (lambda: penalty(1.0, 5, "best"), "kind='best'"),
+    (lambda: penalty(1.0, 5, terms=0), "terms=0"), (lambda: mean_acceptance(0.0, -1.0), "sigma=-1.0"), (lambda: noise_limit(1), "batches=1"),
+    (lambda: SubsampledPosterior(LINE, 501, target="tempered"), "batch_size=501"), (lambda: SubsampledPosterior(LINE, None, target="tempered"), "batch_size=None"),
+    (lambda: SubsampledPosterior(LINE, 10, control="nodes"), "control='nodes'"), (lambda: PenaltyNet(penalty="known"), "penalty='known'"),
+    (lambda: penalty_metropolis(LINE, start(2), kind="known"), "kind='known'"),
+    (lambda: penalty_metropolis(LINE, start(2) * np.nan), "start: log density nan in chain 0"), (lambda: penalty_metropolis(LINE, start(2).numpy()), "start of type ndarray"),
+    (lambda: penalty_metropolis(LINE, start(2)[0]), "shape (2,)"), (lambda: penalty_metropolis(LINE, start(2).float()), "float64"),
+    (lambda: penalty_metropolis(LINE, start(2), factor=torch.eye(3, dtype=torch.float64)), "factor with shape (3, 3)"),
+    (lambda: penalty_metropolis(LINE, start(2), factor=np.nan * torch.eye(2, dtype=torch.float64)), "not finite"),
+    (lambda: stochastic_langevin(LINE, start(2).numpy(), step=0.1), "start of type ndarray"),
     (lambda: SubsampledPosterior(LINE, 0), "batch_size=0"), (lambda: SubsampledPosterior(LINE, 10, 1), "batches=1"),
     (lambda: SubsampledPosterior(LINE, 10, target="hot"), "target='hot'"), (lambda: penalty_metropolis(LINE, start(2), draws=0), "draws=0"),
     (lambda: penalty_metropolis(LINE, start(2), proposal="jump"), "proposal='jump'"), (lambda: penalty_metropolis(LINE, start(2), step=0.0), "step=0.0"),

@@ -135,6 +135,9 @@ def test_climbing_finds_higher_ground_and_stays_near_no_saddle():
 
 # ---- the contract
 
+y1 = rng.normal(size=(20, 1))
+
+
 class Guess(BayesianNetwork):
     "Draws from the prior, whatever the data: four chains, of which one may be told to be elsewhere."
 
@@ -177,6 +180,97 @@ def test_chains_that_disagree_are_not_believed():
     assert set(fine.inference.posterior) == {"function", "log_density"} and "diverging" in fine.inference.sample_stats
 
 
+class Given(BayesianNetwork):
+    "Returns theta of the caller's making, a function of the posterior."
+
+    make = stats = None
+
+    def _infer(self, posterior, progress):
+        return Chains(self.make(posterior), self.stats or {}, {})
+
+
+def doubted(make, **options):
+    surrogate = Given(**options)
+    surrogate.make = make
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        surrogate.fit(VECTORS, y1, progress=False)
+    assert len([one for one in told if issubclass(one.category, UserWarning) and "Given: " in str(one.message)]) == bool(surrogate.doubts)
+    return surrogate
+
+
+@pytest.mark.parametrize("starts", [1, 4])  # all chains at one place, or each at its own
+def test_chains_that_never_move_are_doubted(starts):
+    surrogate = doubted(lambda p: p.start(starts, 1).expand(4, -1)[:, None].expand(-1, 50, -1).clone())
+    assert "4 of 4 chains never moved" in surrogate.doubts
+    assert any("R-hat cannot be measured" in doubt for doubt in surrogate.doubts) and any("effective samples cannot" in doubt for doubt in surrogate.doubts)
+    assert np.isnan(surrogate.diagnostics["effective_samples"]) and np.isnan(surrogate.diagnostics["r_hat"])
+
+
+def test_one_chain_that_never_moves_is_counted_and_one_chain_alone_is_not_compared():
+    def one_stuck(posterior):
+        theta = posterior.prior.draw(1600, 1).reshape(4, 400, -1)
+        theta[2] = theta[2, 7]
+        return theta
+    assert "1 of 4 chains never moved" in doubted(one_stuck).doubts
+    alone = doubted(lambda p: p.prior.draw(400, 1)[None])
+    assert len(alone.doubts) == 1 and "R-hat cannot be measured" in alone.doubts[0] and alone.diagnostics["effective_samples"] > 100
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused_and_leave_the_surrogate_as_it_was(value):
+    surrogate = doubted(lambda p: p.prior.draw(400, 1).reshape(4, 100, -1))
+    before = surrogate.predict(VECTORS).draws
+
+    def broken(posterior):
+        theta = posterior.prior.draw(400, 1).reshape(4, 100, -1)
+        theta[1, 3, 5] = value
+        return theta
+    surrogate.make = broken
+    with pytest.raises(ValueError, match="theta: .*not finite in 1 of 4 chains"):
+        surrogate.fit(VECTORS, y1, progress=False)
+    assert np.array_equal(surrogate.predict(VECTORS).draws, before)
+
+
+def test_the_diagnosis_does_not_look_at_many_data_for_every_draw(monkeypatch):
+    "All draws are judged by functions and log prior; the log density is asked for where it is cheap, and not where it is known."
+    asked, own = [], NetworkPosterior.log_likelihoods
+
+    def counted(self, theta, rows=None):
+        asked.append(len(theta) * (self.n if rows is None else rows.shape[-1]))
+        return own(self, theta, rows)
+    monkeypatch.setattr(NetworkPosterior, "log_likelihoods", counted)
+    x = np.linspace(-1, 1, 20_000)[:, None]
+
+    def fitted(n, stats=None):
+        asked.clear()
+        surrogate = Given(MLP((1,), (3,)))
+        surrogate.make, surrogate.stats = (lambda p: p.prior.draw(800, 1).reshape(4, 200, -1)), stats
+        return surrogate.fit(x[:n], np.sin(3 * x[:n]), progress=False)
+    few = fitted(50)
+    assert sum(asked) == 800 * 50 and set(few.inference.posterior) == {"function", "log_density"}
+    many = fitted(20_000)
+    assert sum(asked) <= 200 * 20_000 and set(many.inference.posterior) == {"function", "log_prior"}
+    assert many.inference.posterior["log_prior"].shape == (4, 200) and 400 < many.diagnostics["effective_samples"] < 1600 and not many.doubts
+    known = fitted(20_000, {"lp": np.random.default_rng(1).normal(size=(4, 200))})
+    assert not asked and np.array_equal(known.inference.posterior["log_density"], known.inference.sample_stats["lp"])
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0, 5.0])
+def test_the_prior_of_the_noise_is_the_same_whatever_the_scale_of_functions(scale):
+    "ln σ has the constant's prior N(-2, 1.5²), as one number or as the constant of a head, whose slopes have theirs."
+    x = np.linspace(-1, 1, 20)[:, None]
+    spreads = {}
+    for noise in ("homoscedastic", "heteroscedastic"):
+        prior = NetworkPrior(MLP((1,), (10,)), as_samples(x, np.sin(x)), noise, prior_scale=scale)
+        spreads[noise] = prior.blocks[-1].spread
+    assert spreads["homoscedastic"].tolist() == [1.5] and spreads["heteroscedastic"][0, 0] == 1.5
+    np.testing.assert_allclose(spreads["heteroscedastic"][0, 1:], 10**-0.5)
+    noise = prior.functions(prior.draw(4000, seed=1), np.zeros((1, 1)))[1][:, 0, 0] / float(prior.scale) ** 2
+    hidden = (np.tanh(scale * np.random.default_rng(2).normal(size=10**6)) ** 2).mean()
+    assert abs((0.5 * np.log(noise)).var() / (1.5**2 + hidden) - 1) < 4.5 * (2 / 4000) ** 0.5
+
+
 def test_the_network_given_is_not_changed():
     network = MLP((3,), outputs=1, seed=4)
     before = {k: v.clone() for k, v in network.state_dict().items()}
@@ -199,7 +293,6 @@ def test_examples_come_as_arrays_or_samples():
         Guess().fit(as_samples(x, y), y, progress=False)
 
 
-y1 = rng.normal(size=(20, 1))
 BAD = [
     ("noise", lambda: Guess(noise="white")), ("prior_scale", lambda: Guess(prior_scale=0.0)), ("prior_scale", lambda: Guess(prior_scale="2")),
     ("tolerance", lambda: Guess(tolerance=-1)), ("draws", lambda: Guess(draws=1)), ("seed", lambda: Guess(seed=-1)),
@@ -210,6 +303,9 @@ BAD = [
     ("x of shape", lambda: Guess().fit(VECTORS, y1, progress=False).predict(VECTORS[:, :2])),
     ("theta of type", lambda: posterior_of("MLP").log_density(torch.zeros(2, 3))),
     ("theta of type", lambda: posterior_of("MLP").log_density(np.zeros((2, 3)))),
+    ("theta of type", lambda: posterior_of("MLP").functions(np.zeros((2, posterior_of("MLP").size)), VECTORS)),
+    ("x of shape", lambda: posterior_of("MLP").functions(posterior_of("MLP").start(2, 0), VECTORS[:0])),
+    ("x of shape", lambda: Guess().fit(VECTORS, y1, progress=False).predict(VECTORS[:0])),
     ("path", lambda: Guess.load("nothing.safetensors")),
     ("learning_rate", lambda: posterior_of("MLP").maximise(posterior_of("MLP").start(1, 0), learning_rate=0)),
     ("steps", lambda: posterior_of("MLP").maximise(posterior_of("MLP").start(1, 0), steps=0)),

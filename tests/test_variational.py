@@ -9,6 +9,8 @@ import torch
 from uqphys import variational
 from uqphys.architectures import MLP, LocalEnergyNet
 from uqphys.calibration import rank_test
+from uqphys.posteriors import NetworkPosterior, _standard
+from uqphys.training import as_samples
 from uqphys.variational import Guide, VariationalNet, fit_guide
 
 ZERO = torch.zeros(1, 4, dtype=torch.float64)
@@ -108,6 +110,131 @@ def test_pyro_and_the_global_generators_are_left_as_they_were():
     assert torch.equal(one.weights, two.weights) and not torch.equal(one.weights, other.weights)
 
 
+def test_annealing_counts_the_data_often_at_first_and_ends_in_the_same_law(gaussian):
+    density, mean, covariance = gaussian
+    seen = []
+
+    def tempered(theta, weight):
+        seen.append(weight)
+        return weight * density(theta)
+
+    guide = fit_guide(tempered, ZERO, rank=3, steps=1000, annealing=0.4, particles=16, learning_rate=0.05, seed=1)
+    weights = np.array(seen[2:])
+    assert len(weights) == 1000 and weights[0] == 100 and (np.diff(weights[:401]) < 0).all() and (weights[400:] == 1).all() and guide.history.shape == (600, 1)
+    sd = covariance.diagonal().sqrt()
+    assert ((guide.mean[0] - mean) / sd).abs().max() < 0.02 and ((guide.covariance()[0] - covariance) / torch.outer(sd, sd)).abs().max() < 0.05
+
+
+def gap_data():
+    "Noisy points of a smooth function, none in the middle."
+    rng = np.random.default_rng(7)
+    x = np.sort(np.concatenate([rng.uniform(-2, -0.7, 75), rng.uniform(0.8, 2, 75)]))[:, None]
+    return x, np.sin(3 * x) + 0.3 * x + 0.15 * rng.normal(size=x.shape)
+
+
+def silent(surrogate, x, y):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return surrogate.fit(x, y, progress=False)
+
+
+def test_the_recipe_of_the_network_finds_the_noise_that_a_fit_without_annealing_misses():
+    x, y = gap_data()
+    found = {share: silent(VariationalNet(MLP((1,), (20,)), steps=2000, starts=1, seed=3, annealing=share), x, y) for share in (VariationalNet().options["annealing"], 0.0)}
+    bound, noise = zip(*((net.diagnostics["evidence_bound"], net.predict(x).aleatoric.mean() ** 0.5) for net in found.values()))
+    assert bound[0] > bound[1] + 8 and abs(noise[0] - 0.15) < 0.03 and noise[1] > 0.2
+
+
+def test_the_bound_is_that_of_the_evidence_with_all_its_constants():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(30, 3))
+    y = 5 + 20 * x @ rng.normal(size=(3, 1)) + 10 * rng.normal(size=(30, 1))
+    options = dict(noise="none", tolerance=0.4, prior_scale=3.0)
+    net = silent(VariationalNet(MLP((3,), ()), rank=4, steps=800, starts=1, seed=1, **options), x, y)
+    posterior = NetworkPosterior(MLP((3,), ()), as_samples(x, y), **options)
+    J = torch.autograd.functional.jacobian(lambda t: _standard(posterior.prior, t[None], posterior.inputs)[0][0, :, 0], torch.zeros(4, dtype=torch.float64))
+    covariance = (J @ J.T + 0.4**2 * torch.eye(30)) * float(posterior.prior.scale) ** 2
+    exact = float(torch.distributions.MultivariateNormal(torch.full((30,), y.mean(), dtype=torch.float64), covariance).log_prob(torch.as_tensor(y[:, 0])))
+    assert abs(net.diagnostics["evidence_bound"] - exact) < 0.05 and abs(net.guide.history[-50:].mean() - exact) < 0.05
+    assert net.doubts == () and net.diagnostics["pareto_k"] < 0.7
+
+
+def test_other_units_of_the_targets_shift_the_bound_by_their_logarithm():
+    rng = np.random.default_rng(2)
+    x = rng.choice([-1, 1], size=(30, 4, 4)).astype(np.int8)
+    y = np.hstack([-(x * np.roll(x, 1, 1)).sum((1, 2))[:, None] + rng.normal(size=(30, 1)), x.sum((1, 2))[:, None] + rng.normal(size=(30, 1))])
+    for noise in ("homoscedastic", "heteroscedastic"):
+        one, other = (silent(VariationalNet(LocalEnergyNet(2, hidden=(3,), outputs=2), noise=noise, steps=30, starts=1, draws=5), x, unit * y) for unit in (1, 8.0))
+        for name in ("evidence_bound", "constant_evidence"):
+            assert np.isclose(other.diagnostics[name] - one.diagnostics[name], -60 * np.log(8))
+
+
+def test_the_evidence_of_a_constant_is_right():
+    y = np.array([[3.0, -1.0], [4.0, 2.0], [3.5, 0.5]])
+    posterior = NetworkPosterior(MLP((1,), (2,), outputs=2), as_samples(np.arange(3.0)[:, None], y))
+    t, rng = posterior.targets.numpy(), np.random.default_rng(0)
+    c, s = rng.normal(size=(400_000, 1, 1)), np.exp(-2 + 1.5 * rng.normal(size=(400_000, 1, 1)))
+    likelihood = np.exp((-0.5 * ((t - c) / s) ** 2 - np.log(s) - 0.5 * np.log(2 * np.pi)).sum(1))
+    wrong = likelihood.std(0) / likelihood.mean(0) / 400_000**0.5
+    assert abs(variational._constant_evidence(posterior) - np.log(likelihood.mean(0)).sum()) < 5 * wrong.sum() < 0.1
+
+
+def test_a_bound_that_gives_no_reason_to_see_a_signal_is_doubted():
+    x, y = gap_data()
+    few = silent(VariationalNet(MLP((1,), (20,)), steps=600, starts=1, seed=1), x[::5], y[::5])
+    assert few.diagnostics["evidence_bound"] < few.diagnostics["constant_evidence"] and any("constant and noise" in doubt for doubt in few.doubts)
+    facts = dict(evidence_bound=-100.0, evidence_spread=4.0, constant_evidence=-110.0)
+    assert variational._unlike(facts, 50) == () and "differ by 6.0" in variational._unlike(facts | dict(evidence_spread=6.0), 50)[0]
+
+
+def test_pareto_k_is_small_for_a_guide_that_misses_half_of_the_posterior():
+    twins = lambda theta: torch.logsumexp(torch.stack([-0.5 * (theta - 8).square().sum(-1), -0.5 * (theta + 8).square().sum(-1)]), 0)
+    one = fit_guide(twins, ZERO + 8, rank=1, steps=200, learning_rate=0.05, seed=1)
+    assert variational._pareto(variational._log_weights(one, twins, 3)) < 0.7 and (one.mean - 8).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("wrong", [lambda v: v.sum(), lambda v: v.mean(0), lambda v: v.sum(1), lambda v: v[..., None], lambda v: v.T, lambda v: v.numpy()])
+def test_a_log_density_of_the_wrong_shape_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"^log_density returns .*\(3, 4\), \(particles, R\)$"):
+        fit_guide(lambda theta: wrong(-0.5 * theta.square().sum(-1)), torch.zeros(4, 2, dtype=torch.float64), particles=3, steps=10)
+
+
+def test_a_fit_may_be_called_without_gradients_and_inside_a_pyro_program():
+    plain, x = fitted(steps=20)
+    with torch.no_grad():
+        assert torch.equal(fitted(steps=20)[0].weights, plain.weights)
+    with pyro.poutine.trace() as outer:
+        assert torch.equal(fitted(steps=20)[0].weights, plain.weights)
+    assert not set(outer.trace.nodes) & {"theta", "density", "mean", "log_scale", "factor", "particles", "problems"}
+
+
+def test_more_columns_than_weights_are_not_used():
+    net, _ = fitted(steps=20, rank=500)
+    assert net.guide.factor.shape == (1, net.prior.size, net.prior.size)
+
+
+def test_no_two_parts_of_a_fit_share_random_numbers(monkeypatch):
+    seeds, start, fit, draw = [], NetworkPosterior.start, variational.fit_guide, Guide.draw
+    monkeypatch.setattr(NetworkPosterior, "start", lambda self, k, seed: (seeds.append(seed), start(self, k, seed))[1])
+    monkeypatch.setattr(variational, "fit_guide", lambda *a, seed, **o: (seeds.append(seed), fit(*a, seed=seed, **o))[1])
+    monkeypatch.setattr(Guide, "draw", lambda self, k, seed: (seeds.append(seed), draw(self, k, seed))[1])
+    fitted(steps=20, seed=2**63 - 1)
+    assert len(seeds) == len(set(seeds)) == 4
+
+
+def test_what_is_loaded_has_the_guide_and_may_be_fitted_again_as_the_original(tmp_path):
+    x = np.linspace(-1, 1, 20)[:, None]
+    net = silent(VariationalNet(None, steps=20, starts=1, rank=2), x, np.sin(x))
+    net.save(tmp_path / "net")
+    again = VariationalNet.load(tmp_path / "net")
+    assert all(torch.equal(getattr(again.guide, k), getattr(net.guide, k)) for k in ("mean", "scale", "factor")) and np.array_equal(again.guide.history, net.guide.history)
+    assert again.diagnostics == net.diagnostics and again.template is None
+    assert silent(again, x, np.hstack([x, x])).predict(x).mean.shape == (20, 2)
+    given = fitted(steps=20)[0]
+    given.save(tmp_path / "given")
+    assert VariationalNet.load(tmp_path / "given").template is not None
+
+
 @pytest.mark.parametrize("noise", ["homoscedastic", "heteroscedastic", "none"])
 @pytest.mark.parametrize("rank", [0, 3])
 def test_a_network_is_fitted_saved_and_loaded(noise, rank, tmp_path):
@@ -133,12 +260,13 @@ def test_spins_are_read_by_the_local_network():
 def test_a_fit_that_has_not_ended_is_doubted():
     rng = np.random.default_rng(0)
     noise = rng.normal(size=1000)
-    assert variational._rising(np.minimum(np.arange(1000) / 5, 50) + noise) == ()
-    assert "second half" in variational._rising(np.arange(1000) / 5 + noise)[0]
-    assert "did not rise" in variational._rising(-np.arange(1000) / 5 + noise)[0]
+    assert variational._rising(np.minimum(np.arange(1000) / 5, 50) + noise, 1) == ()
+    assert "second half" in variational._rising(np.arange(1000) / 5 + noise, 1)[0]
+    assert variational._rising(np.arange(1000) / 5 + noise, 150) == ()
+    assert "did not rise" in variational._rising(-np.arange(1000) / 5 + noise, 1)[0]
     with pytest.warns(UserWarning, match="second half"):
         x = np.linspace(-2, 2, 40)[:, None]
-        VariationalNet(MLP((1,), (10,)), steps=200, starts=1, seed=1).fit(x, np.sin(2 * x), progress=False)
+        VariationalNet(MLP((1,), (10,)), steps=300, starts=1, seed=1, annealing=0.0).fit(x, np.sin(2 * x), progress=False)
 
 
 @pytest.mark.parametrize("call,message", [
@@ -146,6 +274,8 @@ def test_a_fit_that_has_not_ended_is_doubted():
     (lambda: VariationalNet(steps=5), "steps=5.*>= 10"),
     (lambda: VariationalNet(particles=1.5), r"particles=1\.5"),
     (lambda: VariationalNet(learning_rate=-1), "learning_rate=-1"),
+    (lambda: VariationalNet(annealing=1), "annealing=1.*less than 1"),
+    (lambda: fit_guide(lambda t: t.sum(-1), ZERO, annealing=-0.1), r"annealing=-0\.1"),
     (lambda: VariationalNet().predict(np.zeros((1, 1))), "not fitted"),
     (lambda: fit_guide(lambda t: t.sum(-1), np.zeros((1, 2))), r"start=.*\(R, P\)"),
     (lambda: fit_guide(lambda t: t.sum(-1), ZERO, seed=-1), "seed=-1"),

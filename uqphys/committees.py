@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['Calibration', 'calibrate_exact', 'calibrate_noisy', 'recombinations', 'EnsembleNet']
 
-# %% ../nbs/315_committees.ipynb #d1874010
+# %% ../nbs/315_committees.ipynb #9e3472dc
+import copy
 import warnings
 from typing import NamedTuple
 
@@ -39,20 +40,47 @@ def calibrate_exact(
     members: int,  # how many members M were averaged, at least 4
     *,
     groups=None,  # chain of each row (n,); None: rows are independent
+    by: str = "likelihood",  # of Student's t law, see below; or "moments", the average above (Imbalzano et al. 2021), for M >= 6
 ) -> Calibration:
-    "The factor α of a committee whose targets have no noise (Imbalzano et al. 2021). An α² that comes out negative is given as 0."
+    "The factor α of a committee whose targets have no noise. An α² that comes out negative is given as 0."
     errors, variances, groups = _checked_errors(errors, variances, groups)
-    M = check_count("members", members, 4)
-    terms = (M - 3) / (M - 1) * errors**2 / variances - 1 / M
-    square, n = terms.mean(0), len(terms)
-    sums = _group_sums(terms - square, groups)
-    wrong = np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum(0)) / n if len(sums) > 1 else np.full(square.shape, np.nan)
-    alpha = np.sqrt(np.maximum(square, 0))
-    with np.errstate(divide="ignore"):
+    M, ratio = check_count("members", members, 4), errors**2 / variances
+    check_choice("by", by, ("likelihood", "moments"))
+    total, slopes = _by_likelihood(ratio, M) if by == "likelihood" else _by_moments(ratio, M)  # α² + 1/M, and what each row adds to its error
+    sums = _group_sums(slopes, groups)
+    wrong = np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum(0)) if len(sums) > 1 else np.full(total.shape, np.nan)
+    alpha = np.sqrt(np.maximum(total - 1 / M, 0))
+    with np.errstate(divide="ignore", invalid="ignore"):
         wrong = np.fmin(wrong / (2 * alpha), np.sqrt(wrong))
     return Calibration(alpha, wrong, np.zeros_like(alpha), np.zeros_like(alpha))
 
-# %% ../nbs/315_committees.ipynb #01acd25b
+# %% ../nbs/315_committees.ipynb #0ba31061
+def _by_moments(ratio, members):
+    "α² + 1/M from the average of squared errors over variances (n, d), and the share of each row in its deviation."
+    terms = (members - 3) / (members - 1) * ratio
+    return terms.mean(0), (terms - terms.mean(0)) / len(terms)
+
+
+def _by_likelihood(ratio, members, steps=500):
+    "The same by maximum likelihood: the squared scale of Student's t law with M - 1 degrees of freedom, by expectation maximisation."
+    nu = members - 1
+    total = np.maximum(ratio.mean(0) * (nu - 2) / nu, 1e-300)
+    for _ in range(steps):
+        old, total = total, np.maximum(((nu + 1) / (nu + ratio / total) * ratio).mean(0), 1e-300)
+        if np.allclose(old, total, rtol=1e-10, atol=0):
+            break
+    q = ratio / total
+    slope, curve = 0.5 * (nu + 1) * q / (nu + q) - 0.5, 0.5 * (nu + 1) * nu * q / (nu + q) ** 2  # of each row's log density in ln(total)
+    return total, total * slope / np.maximum(curve.sum(0), 1e-300)
+
+# %% ../nbs/315_committees.ipynb #8351b330
+def _group_sums(values, groups):
+    "Sums of the rows of each group: (number of groups, k)."
+    sums = np.zeros((groups.max() + 1, values.shape[1]))
+    np.add.at(sums, groups, values)
+    return sums
+
+# %% ../nbs/315_committees.ipynb #30b2210b
 def _table(name, value, shape=None, least=-np.inf):
     "A finite array (n, d) of numbers above `least`."
     try:
@@ -73,20 +101,19 @@ def _checked_errors(errors, variances, groups):
     groups = np.arange(len(errors)) if groups is None else np.asarray(groups)
     if groups.shape != (len(errors),):
         raise ValueError(f"groups of shape {groups.shape}: expected ({len(errors)},), the chain of each row")
-    return errors, _table("variances", variances, errors.shape, 0), np.unique(groups, return_inverse=True)[1]
+    variances = _table("variances", variances, errors.shape, 0)
+    with np.errstate(over="ignore"):
+        if not np.isfinite(errors**2 / variances).all():
+            raise ValueError(f"errors up to {abs(errors).max()}: expected numbers whose squares, over their variances, are finite")
+    return errors, variances, np.unique(groups, return_inverse=True)[1]
 
-
-def _group_sums(values, groups):
-    "Sums of the rows of each group: (number of groups, k)."
-    sums = np.zeros((groups.max() + 1, values.shape[1]))
-    np.add.at(sums, groups, values)
-    return sums
-
-# %% ../nbs/315_committees.ipynb #c20ab5ce
-def _mixing(variances, members, nodes=40, steps=50):
+# %% ../nbs/315_committees.ipynb #842e520e
+def _mixing(variances, members, steps=50):
     "A grid of true variances σ*² (nodes,), and the log probability of each on every row (n, nodes), given the members' variances (n,)."
     nu, seen = members - 1, np.log(variances)
-    grid = np.linspace(seen.min() - 2, seen.max() + 2, nodes)
+    space = 0.5 * np.sqrt(2 / nu)  # half the width of the χ² law of ln σ²
+    near = np.unique((np.floor(seen / space)[:, None] + np.arange(-np.ceil(2 / space), np.ceil(2 / space) + 2)).astype(int))  # none where no row is
+    grid, nodes = space * near, len(near)
     fit = 0.5 * nu * (seen[:, None] - grid - np.exp(seen[:, None] - grid))  # log density of the members' variance, a χ² law
     share = np.full(nodes, -np.log(nodes))
     for _ in range(steps):
@@ -101,7 +128,7 @@ def _log_density(errors, noise, members, mixing, alpha, factor):
     total = (alpha**2 + 1 / members) * values + factor * noise[:, None]
     return logsumexp(log_share - 0.5 * errors[:, None] ** 2 / total - 0.5 * np.log(2 * np.pi * total), 1)
 
-# %% ../nbs/315_committees.ipynb #cb0f39ad
+# %% ../nbs/315_committees.ipynb #bfbaf807
 def calibrate_noisy(
     errors,  # y minus the members' mean, on rows that the members have not seen (n, d)
     variances,  # the members' variance σ² there (n, d), with the divisor M - 1
@@ -119,7 +146,7 @@ def calibrate_noisy(
     columns = [_split(e, s, v, M, groups, alpha) for e, s, v in zip(errors.T, variances.T, noise.T)]
     return Calibration(*(np.array(values) for values in zip(*columns)))
 
-# %% ../nbs/315_committees.ipynb #93a96f9d
+# %% ../nbs/315_committees.ipynb #e839a774
 def _split(errors, variances, noise, members, groups, alpha):
     "α, its error, the factor of the noise, and its error, for one output."
     unit, mixing = np.log(max(np.mean(errors**2 / noise), 1e-300)), _mixing(variances, members)
@@ -133,7 +160,7 @@ def _split(errors, variances, noise, members, groups, alpha):
     (log_alpha, log_factor), a, c = full(best), np.exp(full(best)[0]), np.exp(full(best)[1])
     return a, a * wrong[0] if alpha is None else 0.0, c, c * wrong[-1]
 
-# %% ../nbs/315_committees.ipynb #5a2d1b91
+# %% ../nbs/315_committees.ipynb #b58c65d6
 def _sandwich(rows, cost, best, groups, prior, step=1e-3):
     "Standard errors (k,) of parameters that minimise a cost, for correlated rows; not a number if there is one group only."
     k, unit = len(best), step * np.eye(len(best))
@@ -146,7 +173,7 @@ def _sandwich(rows, cost, best, groups, prior, step=1e-3):
     inverse = np.linalg.inv(curve / (4 * step**2))
     return np.sqrt(np.diag(inverse @ (sums.T @ sums * len(sums) / (len(sums) - 1) + prior) @ inverse))
 
-# %% ../nbs/315_committees.ipynb #2d5a7e31
+# %% ../nbs/315_committees.ipynb #4b7b451e
 def recombinations(
     members: int,  # M
     draws: int,  # how many functions, more than M + 1
@@ -166,7 +193,7 @@ def recombinations(
     left, _, right = np.linalg.svd(z - z.mean(0), full_matrices=False)
     return left @ right * np.sqrt(k * mean / (M - 1))
 
-# %% ../nbs/315_committees.ipynb #4ce01a32
+# %% ../nbs/315_committees.ipynb #bc64f6a4
 _HELD = 0.2  # share of the groups that no member sees, where there must be such
 
 
@@ -191,7 +218,7 @@ def _judges(unseen):
     rows = np.flatnonzero(votes == votes.max()) if votes.max() >= 4 else np.arange(0)
     return rows, np.argsort(~unseen[:, rows], axis=0, kind="stable")[: votes.max()]
 
-# %% ../nbs/315_committees.ipynb #2a3eeba9
+# %% ../nbs/315_committees.ipynb #89ecd840
 _LEAST = -7.0  # lower bound of ln s, in units of the targets' spread
 
 
@@ -209,7 +236,7 @@ def _gaussian_loss(sites):
 
     return negative_log_likelihood
 
-# %% ../nbs/315_committees.ipynb #5273c19e
+# %% ../nbs/315_committees.ipynb #983fc977
 def _another(template, seed, outputs):
     "A network like the template with other initial weights, and with as many outputs."
     return type(template)(**(template.config | {"seed": seed, "outputs": outputs}))
@@ -232,7 +259,7 @@ def _trained(template, data, options, number, units):
     train(network, Samples(data.x, standard.y / sites, data.chain, data.run), loss=_gaussian_loss(sites), optimiser="lbfgs", **settings)
     return network
 
-# %% ../nbs/315_committees.ipynb #541a2e6b
+# %% ../nbs/315_committees.ipynb #7bbce850
 def _with_noise(first, data, seed):
     "The same network with a second half of outputs, ln s: at first the same everywhere, the size of the residuals."
     d, sites = data.y.shape[1], int(np.prod(data.x.shape[1:])) if first.extensive else 1
@@ -244,7 +271,7 @@ def _with_noise(first, data, seed):
         network.load_state_dict(first.state_dict() | {"head.weight": head})
     return network
 
-# %% ../nbs/315_committees.ipynb #f53c3c6f
+# %% ../nbs/315_committees.ipynb #45d0d6a3
 class EnsembleNet:
     """A committee of networks with a calibrated spread (deep ensembles): joint draws, any lattice size for sums over sites.
 
@@ -256,9 +283,9 @@ class EnsembleNet:
         self,
         network: Regressor | None = None,  # architecture, its weights do not matter; None: LocalEnergyNet on spins, else an MLP of 50 hidden units
         *,
-        members: int = 8,  # M, at least 4, better 6 or more
+        members: int = 8,  # M, at least 4
         noise: str = "homoscedastic",  # one width for all inputs, a "heteroscedastic" one that depends on x, or "none"
-        subsample: float = 1.0,  # share of the groups that each member learns from, drawn without replacement
+        subsample: float = 1.0,  # share of the groups that a member learns from (times 0.8 if fewer than 4 members are without a group)
         calibrate: bool = True,  # whether to measure α on unseen rows; False: α = 1
         draws: int = 200,  # joint draws in a prediction, at least members + 2
         seed: int = 0,  # of the initial weights, the training and the draws
@@ -268,7 +295,7 @@ class EnsembleNet:
         self.template, self.options = _checked_template(network), _checked_options(options)
         self.networks = None
 
-# %% ../nbs/315_committees.ipynb #e6696f75
+# %% ../nbs/315_committees.ipynb #8c623416
 def _checked_template(network):
     "A network that can be made again with other weights and other outputs, or None."
     if network is not None and not (isinstance(network, Regressor) and {"seed", "outputs"} <= set(network.config)):
@@ -284,26 +311,29 @@ def _checked_options(options):
     share = check_number("subsample", options["subsample"], what := "expected a share of the groups, more than 0 and at most 1")
     if not 0 < share <= 1:
         raise ValueError(f"subsample={_shown(share)}: {what}")
+    if share < 1 and round((1 - share) * checked["members"]) == 0:
+        raise ValueError(f"subsample={_shown(share)}: leaves no group out with {checked['members']} members; expected 1, or less than {1 - 0.5 / checked['members']:.4g}")
     return checked | dict(noise=check_choice("noise", options["noise"], NOISES), subsample=float(share),
                           calibrate=check_flag("calibrate", options["calibrate"]), seed=check_seed(options["seed"]))
 
-# %% ../nbs/315_committees.ipynb #4785945d
+# %% ../nbs/315_committees.ipynb #a8f58692
 def _fit(self, x, y=None, *, groups=None, progress=True):
     "Train the members on x (n, *shape) and y (n, d), or on `Samples`; groups: chain of each row; progress: show a bar. Returns self."
     data, options = as_samples(x, y, groups, minimum=8), self.options
     template = self.template if self.template is not None else _default_network(data, options["seed"])
-    _check_fit(template, data)
     needed = options["calibrate"] or options["noise"] == "homoscedastic"
+    _check_fit(template, data, 4 if needed else 2)
     unseen = _unseen(data, options["members"], options["subsample"], needed, options["seed"])
     units = _units_of(template, data)
     numbers = tqdm(range(options["members"]), desc="members", disable=not progress)
     with one_thread():
         networks = [_trained(template, data.take(_rows_of_member(data, unseen, m)), options, m, units) for m in numbers]
-    self.kind, self.networks, self.units = type(template), networks, units
-    self.calibration, judged = _calibrated(self, data, unseen)
-    freedom = options["members"] - 1
-    self.coefficients = recombinations(options["members"], options["draws"], options["seed"], degrees_of_freedom=freedom)
-    self.diagnostics, self.doubts = _told(self, data, judged)
+    new, freedom = copy.copy(self), options["members"] - 1  # self changes only when all has gone well
+    new.kind, new.networks, new.units = type(template), networks, units
+    new.calibration, judged = _calibrated(new, data, unseen)
+    new.coefficients = recombinations(options["members"], options["draws"], options["seed"], degrees_of_freedom=freedom)
+    new.diagnostics, new.doubts = _told(new, data, judged, float((~unseen).mean()))
+    vars(self).update(vars(new))
     if self.doubts:
         warnings.warn("EnsembleNet: " + "; ".join(self.doubts), stacklevel=2)
     return self
@@ -311,13 +341,14 @@ def _fit(self, x, y=None, *, groups=None, progress=True):
 
 EnsembleNet.fit = _fit
 
-# %% ../nbs/315_committees.ipynb #fa76458b
-def _check_fit(template, data):
+# %% ../nbs/315_committees.ipynb #12e50c91
+def _check_fit(template, data, chains):
     "Refuse data that this committee cannot be made from."
     if len(template.head.weight) != data.y.shape[1]:
         raise ValueError(f"y of shape {data.y.shape}: expected ({len(data)}, {len(template.head.weight)}), one column for each output of the network")
-    if len(np.unique(data.chain)) < 4:
-        raise ValueError(f"groups with {len(np.unique(data.chain))} different chains: expected at least 4, some to learn from and some to judge by")
+    if len(np.unique(data.chain)) < chains:
+        judges = ", some to learn from and some to judge by" if chains > 2 else ""
+        raise ValueError(f"groups with {len(np.unique(data.chain))} different chains: expected at least {chains}{judges}")
 
 
 def _units_of(template, data):
@@ -334,7 +365,7 @@ def _rows_of_member(data, unseen, member):
         raise ValueError(f"subsample: leaves member {member} with less than 2 of {len(np.unique(data.chain))} chains; expected a larger share")
     return rows
 
-# %% ../nbs/315_committees.ipynb #29e48e53
+# %% ../nbs/315_committees.ipynb #964f00f9
 def _outputs(self, x):
     "What each member says at x: functions (M, n, d), and the variances of their noise (M, n, d), or None."
     if self.networks is None:
@@ -358,7 +389,7 @@ def _spread(f, scale):
     "The members' variance, kept above the rounding errors of numbers of this size."
     return f.var(0, ddof=1) + (1e-10 * scale) ** 2
 
-# %% ../nbs/315_committees.ipynb #83e4f23e
+# %% ../nbs/315_committees.ipynb #bf5415fb
 def _calibrated(self, data, unseen):
     "α and the noise from the rows that members have not seen, and these rows."
     options, d = self.options, data.y.shape[1]
@@ -374,22 +405,26 @@ def _calibrated(self, data, unseen):
     noise = np.ones_like(errors) if noise is None else np.take_along_axis(noise, who[:, :, None], 0).mean(0)
     return calibrate_noisy(errors, variances, noise, len(f), alpha=None if options["calibrate"] else 1.0, **given), rows
 
-# %% ../nbs/315_committees.ipynb #51452b62
-def _told(self, data, judged):
+# %% ../nbs/315_committees.ipynb #d7fb78e5
+def _told(self, data, judged, learned):
     "Numbers that say how the committee was calibrated, and doubts in words."
     c, doubts = self.calibration, []
-    facts = dict(unseen_rows=len(judged), unseen_chains=len(np.unique(data.chain[judged])))
+    facts = dict(unseen_rows=len(judged), unseen_chains=len(np.unique(data.chain[judged])), learned_share=learned)
     facts |= {name: [float(v) for v in value] for name, value in c._asdict().items()}
-    if self.options["calibrate"] and not np.all(c.alpha_error <= 0.5 * c.alpha):
-        doubts.append(f"the size of the spread is known badly, α = {_numbers(c.alpha)} ± {_numbers(c.alpha_error)}, from {len(judged)} unseen rows "
-                      f"of {facts['unseen_chains']} chains")
+    source = f"from {len(judged)} unseen rows of {facts['unseen_chains']} chains"
+    if self.options["calibrate"] and not np.all(c.alpha_error < 0.5 * c.alpha):
+        doubts.append(f"the size of the spread is known badly, α = {_numbers(c.alpha)} ± {_numbers(c.alpha_error)}, {source}")
+    elif self.options["calibrate"] and facts["unseen_chains"] < 5:
+        doubts.append(f"the error of α = {_numbers(c.alpha)} ± {_numbers(c.alpha_error)} is itself known badly, {source}")
+    if self.options["noise"] == "homoscedastic" and not np.all(c.noise_error < 0.5 * c.noise):
+        doubts.append(f"the variance of the noise is known badly, {_numbers(c.noise)} ± {_numbers(c.noise_error)}, {source}")
     return facts, tuple(doubts)
 
 
 def _numbers(values):
     return ", ".join(f"{v:.2g}" for v in values)
 
-# %% ../nbs/315_committees.ipynb #832e6bef
+# %% ../nbs/315_committees.ipynb #915caeba
 def _members(self, x):
     "The members at x (n, *shape), rescaled about their mean by α: (M, n, d)."
     f = _outputs(self, x)[0]
@@ -416,7 +451,7 @@ def _predict(self, x):
 
 EnsembleNet.members, EnsembleNet.mean, EnsembleNet.predict = _members, _mean, _predict
 
-# %% ../nbs/315_committees.ipynb #f973b295
+# %% ../nbs/315_committees.ipynb #b98e0752
 def _repr(self):
     if self.networks is None:
         return f"EnsembleNet({self.options['members']} members, noise {self.options['noise']!r}, not fitted)"
@@ -427,7 +462,7 @@ def _repr(self):
 
 EnsembleNet.__repr__ = _repr
 
-# %% ../nbs/315_committees.ipynb #9b6567c8
+# %% ../nbs/315_committees.ipynb #eb08dbc6
 def _save(self, path):
     "Write the fitted committee to one file; it is replaced only when complete."
     _ = _outputs(self, np.zeros((0,))) if self.networks is None else None
@@ -436,9 +471,9 @@ def _save(self, path):
         kind="EnsembleNet", options=self.options, network=dict(name=self.kind.__name__, module=self.kind.__module__, config=config),
         weights=[network.state_dict() for network in self.networks], units=[torch.as_tensor(self.units[0]), torch.as_tensor(self.units[1]), self.units[2]],
         calibration=[torch.as_tensor(v) for v in self.calibration], coefficients=torch.as_tensor(self.coefficients),
-        diagnostics=self.diagnostics, doubts=self.doubts))
+        diagnostics=self.diagnostics, doubts=self.doubts, given=self.template is not None))
 
-# %% ../nbs/315_committees.ipynb #57e965ac
+# %% ../nbs/315_committees.ipynb #65b323d2
 def _load(path):
     "Read a committee written by `save`; `ValueError` naming the file if it is missing, damaged or of another kind."
     state = load_state(path, "EnsembleNet")
@@ -451,7 +486,7 @@ def _load(path):
     surrogate.units, surrogate.calibration = (offset.numpy(), scale.numpy(), sites), Calibration(*(v.numpy() for v in state["calibration"]))
     surrogate.coefficients = state["coefficients"].numpy()
     surrogate.diagnostics, surrogate.doubts = state["diagnostics"], tuple(state["doubts"])
-    surrogate.template = _another(surrogate.networks[0], told["config"]["seed"], len(offset))
+    surrogate.template = _another(surrogate.networks[0], told["config"]["seed"], len(offset)) if state["given"] else None
     return surrogate
 
 

@@ -30,7 +30,7 @@ class _Block(NamedTuple):
 
 
 NOISES = ("homoscedastic", "heteroscedastic", "none")
-_NOISE_CENTRE, _NOISE_SPREAD = -2.0, 1.5  # prior of ln σ, in units of the targets' spread: σ from 0.007 to 2.6 within two deviations
+_NOISE_CENTRE, _NOISE_SPREAD = -2.0, 1.5  # prior of ln σ, in units of the targets' spread: σ from 0.007 to 2.7 within two deviations
 
 
 def _blocks(network, noise, prior_scale):
@@ -47,8 +47,8 @@ def _blocks(network, noise, prior_scale):
     if noise == "homoscedastic":
         blocks.append(_Block("noise", (outputs,), torch.full((outputs,), _NOISE_SPREAD, dtype=torch.float64)))
     if noise == "heteroscedastic":
-        first = torch.eye(1, width, dtype=torch.float64)[0] * (_NOISE_SPREAD - 1)
-        blocks.append(_Block("noise", (outputs, width), (row.clamp(max=1.0) + first).expand(outputs, width)))
+        row = torch.cat([torch.full_like(row[:1], _NOISE_SPREAD), row[1:]])
+        blocks.append(_Block("noise", (outputs, width), row.expand(outputs, width)))
     return blocks
 
 # %% ../nbs/311_posteriors.ipynb #eebc0108
@@ -215,6 +215,9 @@ def _functions(self, theta, x):
 
     An extensive network gives totals at any size of lattice: f grows like the number of sites, and so does the noise's variance.
     """
+    _check_theta(theta, self.size)
+    if np.ndim(x) == 0 or len(x) == 0:
+        raise ValueError(f"x of shape {tuple(np.shape(x))}: expected at least one input (n, *shape)")
     inputs, pieces = _prepare(self.network, x), []
     sites = int(np.prod(np.shape(x)[1:])) if self.reference is not None else 1
     size = max(1, 2**22 // (len(x) * self.network.head.weight.shape[1]))
@@ -296,7 +299,7 @@ NetworkPosterior.value_and_gradient, NetworkPosterior.start = _value_and_gradien
 
 # %% ../nbs/311_posteriors.ipynb #f0d9e86f
 def _maximise(self, theta, steps=1000, learning_rate=0.03):
-    "Climb from theta (C, P) to maxima of the log density: Adam with a cosine schedule, all starts together. Returns (C, P)."
+    "Climb from theta (C, P) towards local maxima of the log density, which may not be reached: Adam with a cosine schedule. Returns (C, P)."
     theta = theta.detach().clone()
     optimiser = torch.optim.Adam([theta], lr=_positive("learning_rate", learning_rate))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, check_count("steps", steps))
@@ -342,7 +345,26 @@ class BayesianNetwork:
     def _infer(self, posterior, progress):
         raise NotImplementedError(f"{type(self).__name__} must say how it infers")
 
-# %% ../nbs/311_posteriors.ipynb #bb696cc3
+# %% ../nbs/311_posteriors.ipynb #3abc073a
+def _finite(chains):
+    "Refuse chains with weights that are not finite: no prediction could be made with them."
+    bad = int((~torch.isfinite(chains.theta)).any(2).any(1).sum())
+    if bad:
+        raise ValueError(f"theta: weights are not finite in {bad} of {len(chains.theta)} chains; expected finite ones (steps too large, or data out of range?)")
+    return chains
+
+
+def _never_moved(theta):
+    "How many chains of theta (chains, draws, P) hold the same vector at every draw."
+    return int((theta == theta[:, :1]).flatten(1).all(1).sum()) if theta.shape[1] > 1 else 0
+
+
+def _stuck(theta):
+    "A doubt about chains that never moved, as a tuple."
+    count = _never_moved(theta)
+    return (f"{count} of {len(theta)} chains never moved",) if count else ()
+
+# %% ../nbs/311_posteriors.ipynb #338abe2a
 def _default_network(data, seed):
     "A network for examples of this kind."
     if data.x.dtype == np.int8 and data.x.ndim in (3, 4):
@@ -356,7 +378,7 @@ def _fit(self, x, y=None, *, groups=None, progress=True):
     network = self.template if self.template is not None else _default_network(data, options["seed"])
     posterior = NetworkPosterior(network, data, options["noise"], options["prior_scale"], options["tolerance"])
     with one_thread():
-        chains = self._infer(posterior, progress)
+        chains = _finite(self._infer(posterior, progress))
         kept = chains.theta.flatten(0, 1)
         kept = kept[torch.linspace(0, len(kept) - 1, min(len(kept), options["draws"])).long()].clone()
         told = _diagnose(posterior, chains, self.independent)
@@ -366,39 +388,68 @@ def _fit(self, x, y=None, *, groups=None, progress=True):
         warnings.warn(f"{type(self).__name__}: " + "; ".join(self.doubts), stacklevel=2)
     return self
 
-# %% ../nbs/311_posteriors.ipynb #e8647866
+# %% ../nbs/311_posteriors.ipynb #ab3975a9
+_DIAGNOSED = 4_000_000  # likelihoods of single examples that the diagnosis may ask for
+
+
+def _density_of_draws(posterior, chains):
+    "(name, values (chains, draws)): the log density where it is known or cheap, else the log prior."
+    shape, theta = chains.theta.shape[:2], chains.theta.flatten(0, 1)
+    if np.shape(chains.stats.get("lp")) == tuple(shape):
+        return "log_density", np.asarray(chains.stats["lp"], dtype=float)
+    name = "log_density" if len(theta) * posterior.n <= _DIAGNOSED else "log_prior"
+    size = max(1, 2**22 // (posterior.n * posterior.prior.network.head.weight.shape[1])) if name == "log_density" else len(theta)
+    with torch.no_grad():
+        return name, torch.cat([getattr(posterior, name)(part) for part in theta.split(size)]).numpy().reshape(shape)
+
+
 def _diagnose(posterior, chains, independent, inputs=16):
     "ArviZ InferenceData of function values and log density, the numbers that summarise it, and doubts in words."
     import arviz
 
     rows = np.linspace(0, posterior.n - 1, min(posterior.n, inputs)).astype(int)
     f = posterior.functions(chains.theta.flatten(0, 1), posterior.data.x[rows])[0]
-    with torch.no_grad():
-        density = torch.cat([posterior.log_density(part) for part in chains.theta.flatten(0, 1).split(64)]).numpy()
-    shape = chains.theta.shape[:2]
-    values = {"function": f.reshape(*shape, -1), "log_density": density.reshape(shape)}
-    inference = arviz.from_dict(posterior=values, sample_stats={"lp": values["log_density"]} | chains.stats)
+    name, density = _density_of_draws(posterior, chains)
+    values = {"function": f.reshape(*chains.theta.shape[:2], -1), name: density}
+    inference = arviz.from_dict(posterior=values, sample_stats=({"lp": density} if name == "log_density" else {}) | chains.stats)
     facts = dict(chains.facts)
     if not independent:
-        facts["effective_samples"] = min(float(v.min()) for v in arviz.ess(inference).values())
-        facts["r_hat"] = max(float(v.max()) for v in arviz.rhat(inference).values()) if shape[0] > 1 else np.nan
+        facts |= _mixing(inference, values, _never_moved(chains.theta) == len(chains.theta))
     if "diverging" in chains.stats:
         facts["divergences"] = int(np.sum(chains.stats["diverging"]))
-    return inference, facts, _doubts(facts)
+    return inference, facts, _doubts(facts, () if independent else _stuck(chains.theta))
 
-# %% ../nbs/311_posteriors.ipynb #8a9e38b2
-def _doubts(facts):
-    "Why the draws may not be believed, in words."
-    said = []
-    if facts.get("r_hat", 1.0) > 1.05:
-        said.append(f"the chains disagree (R-hat {facts['r_hat']:.2f}, wanted at most 1.05)")
-    if facts.get("effective_samples", np.inf) < 100:
-        said.append(f"only {facts['effective_samples']:.0f} effective samples (wanted at least 100)")
+# %% ../nbs/311_posteriors.ipynb #3c6918d2
+def _mixing(inference, values, frozen):
+    "Effective samples (the least) and R-hat (the largest) of all values; NaN where they cannot be measured."
+    import arviz
+
+    finite = not frozen and all(np.isfinite(value).all() for value in values.values())
+    ess, r_hat = np.nan, np.nan
+    if finite:
+        ess = np.min([float(v.min()) for v in arviz.ess(inference).values()])  # NaN, if there is one
+    if finite and len(values["function"]) > 1:
+        r_hat = np.max([float(v.max()) for v in arviz.rhat(inference).values()])
+    return dict(effective_samples=float(ess), r_hat=float(r_hat))
+
+# %% ../nbs/311_posteriors.ipynb #f6b6e8c2
+def _doubts(facts, said=()):
+    "Why the draws may not be believed, in words; a number that is not finite is a doubt."
+    said = list(said)
+    r_hat, ess = facts.get("r_hat", 1.0), facts.get("effective_samples", np.inf)
+    if not np.isfinite(r_hat):
+        said.append("R-hat cannot be measured: one chain, too few draws, or values that never change or are not finite")
+    elif r_hat > 1.05:
+        said.append(f"the chains disagree (R-hat {r_hat:.2f}, wanted at most 1.05)")
+    if np.isnan(ess):
+        said.append("effective samples cannot be measured")
+    elif ess < 100:
+        said.append(f"only {ess:.0f} effective samples (wanted at least 100)")
     if facts.get("divergences", 0):
         said.append(f"{facts['divergences']} divergent trajectories")
-    return tuple(said) + tuple(facts.get("doubts", ()))
+    return tuple(dict.fromkeys((*said, *facts.get("doubts", ()))))
 
-# %% ../nbs/311_posteriors.ipynb #f2b7e0a4
+# %% ../nbs/311_posteriors.ipynb #0c032b21
 def _fitted(self):
     if self.weights is None:
         raise ValueError("surrogate not fitted: call fit(x, y) first")
@@ -425,7 +476,7 @@ def _repr(self):
 
 BayesianNetwork.fit, BayesianNetwork.predict, BayesianNetwork.mean, BayesianNetwork.__repr__ = _fit, _predict, _mean, _repr
 
-# %% ../nbs/311_posteriors.ipynb #c6520bc4
+# %% ../nbs/311_posteriors.ipynb #3fa23eb3
 def _prior_state(prior):
     "All that turns theta into functions, as plain data."
     reference = tuple(prior.reference) if isinstance(prior.reference, tuple) else prior.reference
@@ -447,7 +498,7 @@ def _prior_of(path, state):
     prior.size = sum(block.spread.numel() for block in prior.blocks)
     return prior
 
-# %% ../nbs/311_posteriors.ipynb #bf5b8b8a
+# %% ../nbs/311_posteriors.ipynb #600d3e0d
 def _save(self, path):
     "Write the fitted surrogate to one file; it is replaced only when complete. (`inference`, the full chains, is not in it.)"
     plain = {k: v for k, v in _fitted(self).diagnostics.items() if isinstance(v, (bool, int, float, str))}

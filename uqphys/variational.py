@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import logsumexp
 from tqdm import tqdm
 from .architectures import Regressor, torch_generators
 from .models import _shown, check_count, check_number, check_seed
-from .posteriors import BayesianNetwork, Chains
+from .posteriors import _NOISE_CENTRE, _NOISE_SPREAD, BayesianNetwork, Chains
 from .sampling import one_thread
+from .training import load_state, save_state
 
 # %% ../nbs/314_variational.ipynb #f15dddac
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Guide:
     mean: torch.Tensor  # (R, P)
     scale: torch.Tensor  # (R, P), positive
     factor: torch.Tensor  # F, (R, P, rank)
-    history: np.ndarray  # evidence lower bound at each step, a noisy estimate, (steps, R)
+    history: np.ndarray  # evidence lower bound at each step after annealing, a noisy estimate, (steps, R)
 
     def covariance(self):
         "Covariance matrices, (R, P, P)."
@@ -49,11 +51,15 @@ def _landing(mean, scale, factor):
     import pyro.distributions as dist
 
     class Landing(dist.LowRankMultivariateNormal):
-        def log_prob(self, value):
-            fixed = [v.detach() for v in (self.loc, self.cov_factor, self.cov_diag)]
-            return dist.LowRankMultivariateNormal(*fixed, validate_args=False).log_prob(value)
+        def expand(self, batch_shape, _instance=None):
+            return super().expand(batch_shape, self._get_checked_instance(Landing, _instance))
 
-    return Landing(mean, factor, scale**2, validate_args=False)
+        def rsample(self, sample_shape=torch.Size()):
+            z = torch.randn(*self._extended_shape(sample_shape)[:-1], mean.shape[-1] + factor.shape[-1], dtype=mean.dtype)  # (particles, R, P + rank)
+            own, shared = z.split([mean.shape[-1], factor.shape[-1]], -1)
+            return mean + scale * own + (shared.movedim(-2, 0) @ factor.mT).movedim(0, -2)
+
+    return Landing(mean.detach(), factor.detach(), scale.detach() ** 2, validate_args=False)
 
 # %% ../nbs/314_variational.ipynb #33a2a04b
 def _programs(log_density, start, rank, particles, width, generator):
@@ -62,10 +68,11 @@ def _programs(log_density, start, rank, particles, width, generator):
     from pyro.distributions import ImproperUniform, constraints
 
     R, P = start.shape
+    plates = pyro.plate("particles", particles, dim=-2), pyro.plate("problems", R, dim=-1)
     first = 0.1 * width * torch.randn(R, P, max(rank, 1), dtype=torch.float64, generator=generator) * bool(rank)
 
     def model():
-        with pyro.plate("particles", particles, dim=-2), pyro.plate("problems", R, dim=-1):
+        with plates[0], plates[1]:
             theta = pyro.sample("theta", ImproperUniform(constraints.real_vector, (), (P,)))
             pyro.factor("density", log_density(theta))
 
@@ -73,7 +80,7 @@ def _programs(log_density, start, rank, particles, width, generator):
         mean = pyro.param("mean", start.clone())
         scale = pyro.param("log_scale", torch.full_like(start, np.log(width))).exp()
         factor = pyro.param("factor", first.clone()) if rank else first
-        with pyro.plate("particles", particles, dim=-2), pyro.plate("problems", R, dim=-1):
+        with plates[0], plates[1]:
             pyro.sample("theta", _landing(mean, scale, factor))
     return model, guide
 
@@ -91,62 +98,87 @@ def fit_guide(
     log_density: Callable,  # theta (particles, R, P) -> log density (particles, R), up to a constant
     start: torch.Tensor,  # where the means start, (R, P), float64
     *,
-    rank: int = 10,  # columns of F; 0 for mean field
+    rank: int = 10,  # columns of F, at most P are used; 0 for mean field
     steps: int = 2000,  # of Adam
     particles: int = 8,  # draws per step
     learning_rate: float = 0.02,  # at the start; falls to 0 along a cosine
     width: float = 0.1,  # standard deviations at the start
+    annealing: float = 0.0,  # share of the steps with data that count more than once; if > 0, log_density is called with (theta, weight)
     seed: int = 0,  # of all randomness
     progress: bool = False,  # whether to show a bar
 ) -> Guide:
     "Fit low-rank Gaussians to R densities at once by Pyro's stochastic variational inference. The same seed gives the same bits."
-    options = _checked_options(dict(rank=rank, steps=steps, particles=particles, learning_rate=learning_rate, width=width))
+    options = _checked_options(dict(rank=rank, steps=steps, particles=particles, learning_rate=learning_rate, width=width, annealing=annealing))
     if not isinstance(start, torch.Tensor) or start.ndim != 2 or start.dtype != torch.float64 or not torch.isfinite(start).all():
         raise ValueError(f"start={_shown(start)}: expected a finite float64 tensor (R, P)")
     import pyro
 
-    with torch.random.fork_rng(devices=[]), pyro.get_param_store().scope(), pyro.validation_enabled(False), one_thread():
-        torch.default_generator.manual_seed(check_seed(seed))
-        return _climb(log_density, start.detach(), options, torch_generators(seed, 1)[0], progress)
+    options["rank"], states = min(options["rank"], start.shape[1]), np.random.SeedSequence([check_seed(seed), 314]).generate_state(2)
+    with (torch.random.fork_rng(devices=[]), pyro.get_param_store().scope(), pyro.validation_enabled(False), pyro.poutine.block(),
+          torch.enable_grad(), one_thread()):
+        torch.default_generator.manual_seed(int(states[0]))
+        return _climb(log_density, start.detach(), options, torch_generators(int(states[1]), 1)[0], progress)
 
-# %% ../nbs/314_variational.ipynb #9a38b3b5
+# %% ../nbs/314_variational.ipynb #0eb7beb4
+_COLD = 100.0  # how often the data count at the first step of an annealed fit
+
+
+def _tried(log_density, theta):
+    "Refuse a log density that does not return one number for each vector."
+    with torch.no_grad():
+        value = log_density(theta)
+    if not isinstance(value, torch.Tensor) or value.shape != theta.shape[:-1]:
+        raise ValueError(f"log_density returns {type(value).__name__} of shape {tuple(np.shape(value))} for theta of shape {tuple(theta.shape)}: "
+                         f"expected a tensor of shape {tuple(theta.shape[:-1])}, (particles, R)")
+
+# %% ../nbs/314_variational.ipynb #46ded50e
 def _climb(log_density, start, options, generator, progress):
     "The steps of the fit, inside a parameter store and a generator of their own."
     import pyro
 
-    model, guide = _programs(log_density, start, options["rank"], options["particles"], options["width"], generator)
+    anneal, weight = int(options["annealing"] * options["steps"]), [1.0]
+    called = (lambda theta: log_density(theta, weight[0])) if anneal else log_density
+    _tried(called, start.expand(options["particles"], *start.shape))
+    model, guide = _programs(called, start, options["rank"], options["particles"], options["width"], generator)
     _bound(model, guide)  # makes the parameters
     weights, history = {name: v.unconstrained() for name, v in pyro.get_param_store().named_parameters()}, []
-    optimiser = torch.optim.Adam(list(weights.values()), lr=options["learning_rate"], betas=(0.9, 0.99))
+    rate = lambda name: options["learning_rate"] / (options["rank"] ** 0.5 if name == "factor" else 1)
+    optimiser = torch.optim.Adam([dict(params=[v], lr=rate(name)) for name, v in weights.items()], betas=(0.9, 0.99))
     rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options["steps"])
     for step in tqdm(range(options["steps"]), desc="steps", disable=not progress):
+        weight[0] = _COLD ** max(0.0, 1 - step / max(anneal, 1))
         optimiser.zero_grad()
         bound = _bound(model, guide)
         if not torch.isfinite(bound).all():
-            raise ValueError(f"learning_rate={options['learning_rate']}: the fit diverges at step {step}; expected a smaller one, or a density that is finite everywhere")
+            raise ValueError(f"learning_rate={options['learning_rate']}: the fit diverges at step {step}; expected a smaller one, or a finite density")
         (-bound.sum()).backward()
         optimiser.step()
         rates.step()
         history.append(bound.detach().numpy())
-    factor = weights["factor"].detach() if options["rank"] else torch.zeros(*start.shape, 0, dtype=torch.float64)
-    return Guide(weights["mean"].detach(), weights["log_scale"].detach().exp(), factor, np.array(history))
+    mean, scale, factor = weights["mean"], weights["log_scale"].exp(), weights.get("factor", start.new_zeros(*start.shape, 0))
+    return Guide(mean.detach(), scale.detach(), factor.detach(), np.array(history[anneal:]))
 
-# %% ../nbs/314_variational.ipynb #337fe25d
+# %% ../nbs/314_variational.ipynb #07c17cb5
 def _checked_options(options):
     "Options of a fit, each refused by name if it is out of range."
     least = dict(rank=0, steps=10, particles=1, starts=1)
     for name, value in options.items():
         if name in least:
             options[name] = check_count(name, value, least[name])
+        elif name == "annealing":
+            if not 0 <= check_number(name, value, what := "expected a share of the steps, at least 0 and less than 1") < 1:
+                raise ValueError(f"{name}={_shown(value)}: {what}")
         elif check_number(name, value, what := "expected a number > 0") <= 0:
             raise ValueError(f"{name}={_shown(value)}: {what}")
     return options
 
-# %% ../nbs/314_variational.ipynb #785a5718
+# %% ../nbs/314_variational.ipynb #2c785526
 class VariationalNet(BayesianNetwork):
     """A network whose weights have the low-rank Gaussian law nearest to their posterior (in KL(q‖p)); `fit`, `predict`, `save`, `load` as in 311.
 
-    A posterior that is far from Gaussian is missed: too narrow between its maxima, and signal taken for noise. Raises `ValueError` for arguments out of range, and where a fit diverges.
+    `diagnostics["evidence_bound"]` bounds ln p(D) from below, for D in the units of y. Where the posterior is far from Gaussian the guide is
+    too wide in the function, and with few data it may take signal for noise, which `doubts` tells. Raises `ValueError` for arguments out of
+    range, and where a fit diverges.
     """
 
     independent = True
@@ -155,55 +187,114 @@ class VariationalNet(BayesianNetwork):
         self,
         network: Regressor | None = None,  # architecture; None: LocalEnergyNet on spins, else an MLP of 50 hidden units
         *,
-        rank: int = 10,  # columns of the guide's covariance beside its diagonal; 0 for mean field
-        steps: int = 3000,  # of the fit
+        rank: int = 30,  # columns of the guide's covariance beside its diagonal; 0 for mean field
+        steps: int = 4000,  # of the fit
         particles: int = 8,  # draws per step and start
-        starts: int = 4,  # fits side by side; the best is kept
-        learning_rate: float = 0.01,  # at the start; falls to 0 along a cosine
+        starts: int = 3,  # fits side by side; the best is kept
+        learning_rate: float = 0.03,  # at the start; falls to 0 along a cosine
+        annealing: float = 0.4,  # share of the steps in which the data count more than once; 0 for none
         **options,  # noise, prior_scale, tolerance, draws, seed as in BayesianNetwork
     ):
         super().__init__(network, **options)
-        self.options |= _checked_options(dict(rank=rank, steps=steps, particles=particles, starts=starts, learning_rate=learning_rate))
+        self.options |= _checked_options(dict(rank=rank, steps=steps, particles=particles, starts=starts, learning_rate=learning_rate, annealing=annealing))
         self.guide = None
 
-# %% ../nbs/314_variational.ipynb #d34853a4
+# %% ../nbs/314_variational.ipynb #c978ad23
 def _infer(self, posterior, progress):
     "Fit a guide from several starts, keep the best, draw from it."
-    o, P = self.options, posterior.size
-    density = lambda theta: posterior.log_density(theta.reshape(-1, P)).reshape(theta.shape[:-1])
-    start = posterior.maximise(posterior.start(o["starts"], o["seed"]), steps=500)
-    fit = {k: o[k] for k in ("rank", "steps", "particles", "learning_rate", "seed")}
-    guides = fit_guide(density, start, width=0.01, progress=progress, **fit)
-    last = guides.history[-max(1, o["steps"] // 10) :].mean(0)
+    o, P, seeds = self.options, posterior.size, [int(s) for s in np.random.SeedSequence([self.options["seed"], 315]).generate_state(4)]
+    def density(theta, weight=1.0):
+        flat = theta.reshape(-1, P)
+        return (posterior.log_prior(flat) + weight * posterior.log_likelihoods(flat).sum(1)).reshape(theta.shape[:-1])
+
+    start = posterior.maximise(posterior.start(o["starts"], seeds[0]), steps=500)
+    fit = {k: o[k] for k in ("rank", "steps", "particles", "learning_rate", "annealing")}
+    guides, units = fit_guide(density, start, width=0.01, seed=seeds[1], progress=progress, **fit), _units(posterior)
+    last = guides.history[-max(1, len(guides.history) // 10) :].mean(0)
     best = int(np.argmax(last))
-    self.guide = Guide(guides.mean[[best]], guides.scale[[best]], guides.factor[[best]], guides.history[:, [best]])
-    facts = dict(evidence_bound=float(last[best]), evidence_spread=float(np.ptp(last)), pareto_k=_pareto(self.guide, density, o["seed"] + 1))
-    facts["doubts"] = _rising(self.guide.history[:, 0])
-    return Chains(self.guide.draw(o["draws"], o["seed"]), {}, facts)
+    self.guide = Guide(guides.mean[[best]], guides.scale[[best]], guides.factor[[best]], guides.history[:, [best]] + units - 0.5 * P * np.log(2 * np.pi))
+    weights = _log_weights(self.guide, density, seeds[2])
+    facts = dict(evidence_bound=float(weights.mean()) + units - 0.5 * P * np.log(2 * np.pi), evidence_spread=float(np.ptp(last)),
+                 constant_evidence=_constant_evidence(posterior) + units, pareto_k=_pareto(weights))
+    facts["doubts"] = _rising(self.guide.history[:, 0], max(1.0, posterior.n / 10)) + _unlike(facts, posterior.n)
+    return Chains(self.guide.draw(o["draws"], seeds[3]), {}, facts)
 
 
 VariationalNet._infer = _infer
 
-# %% ../nbs/314_variational.ipynb #d6b17615
-def _pareto(guide, density, seed, draws=1000):
-    "The shape of the tail of the importance weights p/q."
-    import arviz
+# %% ../nbs/314_variational.ipynb #9135ebcc
+def _units(posterior):
+    "What turns the log density of all standardised targets into that of y."
+    return -posterior.n * float(torch.log(torch.as_tensor(posterior.prior.scale * posterior.prior.sites)).sum())
 
+
+def _constant_evidence(posterior, nodes=2001):
+    "Exact ln p(D), for standardised targets, of a constant N(0, 1) and noise with the prior of the network's own; -inf for noise \"none\"."
+    if posterior.prior.noise == "none":
+        return -np.inf
+    t, n = posterior.targets.numpy(), posterior.n
+    z = np.linspace(-8, 8, nodes)
+    log_s = (_NOISE_CENTRE + _NOISE_SPREAD * z)[:, None]
+    s2 = np.exp(2 * log_s)
+    square = (t**2).sum(0) / s2 - t.sum(0) ** 2 / (s2 * (s2 + n))
+    density = -0.5 * n * np.log(2 * np.pi) - (n - 1) * log_s - 0.5 * np.log(s2 + n) - 0.5 * square - 0.5 * z[:, None] ** 2 - 0.5 * np.log(2 * np.pi)
+    return float((logsumexp(density, 0) + np.log(z[1] - z[0])).sum())
+
+# %% ../nbs/314_variational.ipynb #0e4d1036
+def _log_weights(guide, density, seed, draws=1000):
+    "ln p - ln q of fresh draws; their mean is the evidence bound."
     theta = guide.draw(draws, seed)
     with torch.no_grad():
-        weights = (density(theta.movedim(1, 0))[:, 0] - guide.log_prob(theta)[0]).numpy()
+        return (density(theta.movedim(1, 0))[:, 0] - guide.log_prob(theta)[0]).numpy()
+
+
+def _pareto(weights):
+    "The shape of the tail of importance weights, given their logarithms."
+    import arviz
+
     return float(arviz.psislw(weights - weights.max())[1])
 
 
-def _rising(history):
-    "A doubt if the bound did not rise, or rose by more than a nat (and more than chance) from the middle of the fit to its end."
+def _rising(history, allowed):
+    "Doubts if the bound did not rise, or rose by more than `allowed` (and more than chance) from the middle of the history to its end."
     n = len(history)
-    first, middle, last = (history[int(a * n) : int(b * n)] for a, b in ((0, 0.1), (0.45, 0.55), (0.9, 1)))
+    first, middle, last = (history[int(a * n) : max(int(b * n), int(a * n) + 1)] for a, b in ((0, 0.1), (0.45, 0.55), (0.9, 1)))
     gain, rise = last.mean() - first.mean(), last.mean() - middle.mean()
     chance = 3 * np.hypot(middle.std() / len(middle) ** 0.5, last.std() / len(last) ** 0.5)
     said = []
     if not gain > 0:
         said.append(f"the evidence bound did not rise (it changed by {gain:.1f})")
-    if rise > max(1.0, chance):
-        said.append(f"the evidence bound rose by {rise:.1f} in the second half of the fit; more steps would raise it further")
+    if rise > max(allowed, chance):
+        said.append(f"the evidence bound rose by {rise:.1f} in the second half of the fit after annealing; more steps would raise it further")
     return tuple(said)
+
+# %% ../nbs/314_variational.ipynb #f1d45bdf
+def _unlike(facts, n):
+    "Doubts if the starts end far apart, or if a constant and noise explain the data better."
+    said = []
+    if facts["evidence_spread"] > max(1.0, n / 10):
+        said.append(f"the bounds of the starts differ by {facts['evidence_spread']:.1f}; another seed may find a better Gaussian")
+    if facts["evidence_bound"] < facts["constant_evidence"]:
+        said.append(f"the evidence bound {facts['evidence_bound']:.1f} is below {facts['constant_evidence']:.1f}, the evidence of a constant and noise: "
+                    "the bound gives no reason to believe in a signal")
+    return tuple(said)
+
+# %% ../nbs/314_variational.ipynb #07d9174b
+def _save(self, path):
+    "Write the fitted surrogate to one file. (`inference` is not in it.)"
+    BayesianNetwork.save(self, path)
+    guide = [self.guide.mean, self.guide.scale, self.guide.factor, torch.as_tensor(self.guide.history)]
+    save_state(path, load_state(path, "VariationalNet") | dict(guide=guide, given=self.template is not None))
+
+
+def _load(path):
+    "Read a surrogate written by `save`; `ValueError` naming the file if it is missing, damaged or of another kind."
+    surrogate, state = BayesianNetwork.load.__func__(VariationalNet, path), load_state(path, "VariationalNet")
+    mean, scale, factor, history = state["guide"]
+    surrogate.guide = Guide(mean, scale, factor, history.numpy())
+    surrogate.template = surrogate.template if state["given"] else None
+    surrogate.diagnostics["doubts"] = surrogate.doubts
+    return surrogate
+
+
+VariationalNet.save, VariationalNet.load = _save, staticmethod(_load)
