@@ -4,15 +4,19 @@
 
 The posterior of a small network (1 input, 3 hidden units, 11 coordinates) is sampled in these ways:
 
-- reference: Hamiltonian Monte Carlo of notebook 312 with all examples in every gradient and every test. It shares no code with the
-  penalty method and finds its own start: L-BFGS from draws of the prior, the curvature there by differences of gradients.
+- reference: Hamiltonian Monte Carlo of notebook 312 with all examples in every gradient and every test. It shares the network's
+  forward and backward pass and the posterior with the penalty method, but neither the sampler nor the start: L-BFGS from draws of
+  the prior, the curvature there by differences of gradients.
 - penalty: trajectories along the slope of a control variate, 25 batches of 40 examples in every test, from a start of its own.
 - a table: random walks with and without penalty, for three control variates (128 nodes, 24 nodes, none), of which the last two leave
-  noise of order one. The two walks of a pair start at the same places and have the same steps, batches, and thinning.
+  noise of order one. The two walks of a pair start at the same places and have the same steps, batches, and thinning. Batches are
+  made of runs of eight neighbours in a random order (the default), and once more, for 24 nodes, of independent draws (the paper's).
 
-Steps of the same random walk are timed with all examples and with one percent, in turns, in one process. All takes about
-8 minutes of one core; finished pieces are kept in results/penalty/ with the settings that made them, so that an interrupted study
-goes on where it stopped; a piece made with other settings is refused. The summary goes to studies/penalty.json.
+Compared are the function on a grid and ln sigma, the width of the noise: together they are the posterior predictive. Steps of the
+same random walk are timed with all examples and with one percent, for every control variate and both ways to draw, in turns, in one
+process. All takes about ten minutes of one core; finished pieces are kept in results/penalty/ with the settings that made them, so
+that an interrupted study goes on where it stopped; a piece made with other settings is refused (remove it, and only it is made anew). The summary goes to
+studies/penalty.json.
 """
 
 import argparse
@@ -39,8 +43,9 @@ SETTINGS = {"n": 100_000, "hidden": [3], "sigma": 0.3, "gap": [0.25, 0.4], "data
             "penalty": {"chains": 16, "draws": 4000, "leapfrog": 4, "seed": 7},
             "table": {"nodes": {"nodes": 128, "chains": 16, "step": 0.5, "draws": 2000, "thin": 10},
                       "few": {"nodes": 24, "chains": 16, "step": 0.25, "draws": 2000, "thin": 30},
-                      "none": {"nodes": 0, "chains": 32, "step": 0.055, "draws": 1200, "thin": 250}},
-            "timing": {"chains": [1, 16, 64], "rounds": 31}}
+                      "drawn": {"nodes": 24, "chains": 16, "step": 0.25, "draws": 2000, "thin": 30, "run_length": 1},
+                      "none": {"nodes": 0, "chains": 32, "step": 0.055, "draws": 600, "thin": 125}},
+            "timing": {"chains": [1, 16, 64], "rounds": 21}}
 GRID = np.linspace(-1.2, 1.2, 25)[:, None]
 
 
@@ -54,14 +59,16 @@ def problem():
 
 
 def functions(posterior, theta):
-    "Function values on the grid, (chains, draws, k)."
-    f = posterior.functions(theta.flatten(0, 1), GRID)[0]
-    return f.reshape(*theta.shape[:2], -1)
+    "Function values on the grid, and last ln sigma, (chains, draws, k + 1)."
+    f, variance = posterior.functions(theta.flatten(0, 1), GRID)
+    told = np.concatenate([f.reshape(len(f), -1), 0.5 * np.log(variance.reshape(len(f), -1)[:, :1])], 1)
+    return told.reshape(*theta.shape[:2], -1)
 
 
-def piece(folder, name, make):
-    "A finished piece, made if it is not there; exits if it was made with other settings."
-    file, wanted = folder / f"{name}.npz", json.dumps(SETTINGS, sort_keys=True)
+def piece(folder, name, make, *own):
+    "A finished piece, made if it is not there; exits if it was made with other settings: those that all share, the pilot's, and its own."
+    shared = {k: v for k, v in SETTINGS.items() if not isinstance(v, dict) or k == "pilot"}
+    file, wanted = folder / f"{name}.npz", json.dumps([shared, *own], sort_keys=True)
     if not file.exists():
         start = time.process_time()
         with one_thread():
@@ -135,16 +142,19 @@ def moments(f, replicas=False):
     return {"mean": mean, "sd": sd, "mean_error": error(f), "sd_error": error(square) / (2 * sd), "ess": np.minimum(ess(f), ess(square)), "r_hat": arviz.rhat({"v": f})["v"].values}
 
 
-def timing(posterior, control, start, root):
-    "Seconds per step of the same random walk with all examples and with one percent, in rounds that take turns."
-    out, small = [], {"batch_size": SETTINGS["batch_size"], "batches": SETTINGS["batches"]}
+def timing(posterior, controls, start, root):
+    "Seconds per step of the same random walk with all examples and with one percent, in rounds in which all take turns."
+    small, out = {"batch_size": SETTINGS["batch_size"], "batches": SETTINGS["batches"]}, []
+    kinds = {(name, run): small | {"control": control, "run_length": run} for name, control in controls.items() for run in (None, 1)}
     for c in SETTINGS["timing"]["chains"]:
         theta, rounds = start.repeat(-(-c // len(start)), 1)[:c], []
         for k in range(SETTINGS["timing"]["rounds"] + 1):
-            kinds = (({"batch_size": None}, max(3, 64 // c)), (small | {"control": control}, max(64, 1024 // c)))
-            rounds.append([penalty_metropolis(posterior, theta, draws=draws, burn_in=0, step=0.5, factor=root, seed=k, **o).seconds for o, draws in kinds])
-        (full, penalty), best = np.median(rounds[1:], axis=0), np.min(rounds[1:], axis=0)  # the first round compiles
-        out.append({"chains": c, "full": full, "penalty": penalty, "ratio": full / penalty, "full_best": best[0], "penalty_best": best[1]})
+            turns = [({"batch_size": None}, max(3, 64 // c))] + [(o, max(64, 512 // c)) for o in kinds.values()]
+            rounds.append([penalty_metropolis(posterior, theta, draws=draws, burn_in=0, step=0.5, factor=root, seed=k, **o).seconds for o, draws in turns])
+        middle, best = np.median(rounds[1:], axis=0), np.min(rounds[1:], axis=0)  # the first round compiles
+        for j, (name, run) in enumerate(kinds, 1):
+            out.append({"chains": c, "control": name, "drawn": "runs" if run is None else "independent", "full": middle[0], "penalty": middle[j],
+                        "ratio": middle[0] / middle[j], "full_best": best[0], "penalty_best": best[j], "best_ratio": best[0] / best[j]})
     return {"steps": out, "load": os.getloadavg()[0], "cores": os.cpu_count()}
 
 
@@ -159,21 +169,30 @@ def main():
     controls = {name: NodeControl(posterior, one["nodes"]) if one["nodes"] else None for name, one in s["table"].items()}
     first = piece(options.folder, "pilot", lambda: pilot(posterior, controls["nodes"]))
     last, root = torch.as_tensor(first["last"]), torch.as_tensor(first["root"])
-    clock = piece(options.folder, "timing", lambda: {"told": json.dumps(timing(posterior, controls["nodes"], last, root))})
-    runs, p = {"hmc": piece(options.folder, "reference", lambda: reference(posterior))}, s["penalty"]
+    timed = {name: controls[name] for name in ("nodes", "few", "none")}
+    clock = piece(options.folder, "timing", lambda: {"told": json.dumps(timing(posterior, timed, last, root))}, s["timing"])
+    runs, p = {"hmc": piece(options.folder, "reference", lambda: reference(posterior), s["reference"])}, s["penalty"]
     runs["penalty"] = piece(options.folder, "penalty", lambda: walk(
         posterior, last[: p["chains"]], control=controls["nodes"], factor=root, proposal="langevin", step=float(first["step"]), burn_in=0,
-        **{k: p[k] for k in ("draws", "leapfrog", "seed")}))
+        **{k: p[k] for k in ("draws", "leapfrog", "seed")}), p)
     for name, one in s["table"].items():
         for kind in ("closed", "none"):
             runs[f"{name} {kind}"] = piece(options.folder, f"{name}_{kind}", lambda: walk(
-                posterior, last[: one["chains"]], control=controls[name], factor=root, kind=kind, burn_in=0, seed=8, **{k: one[k] for k in ("step", "draws", "thin")}))
+                posterior, last[: one["chains"]], control=controls[name], factor=root, kind=kind, burn_in=0, seed=8, **{k: v for k, v in one.items() if k not in ("nodes", "chains")}), one)
     told = summary(runs, json.loads(str(clock["told"]))) | {"pilot": json.loads(str(first["told"]))}
     told["seconds"] |= {"pilot": float(first["seconds"]), "timing": float(clock["seconds"])}
     options.out.write_text(json.dumps(told, indent=1) + "\n")
     print(json.dumps({k: v for k, v in told.items() if k in ("timing", "told", "seconds")}, indent=1))
     for name, z in told["z"].items():
-        print(f"{name:12}: largest |z| of means {np.abs(z['mean']).max():.1f}, of spreads {np.abs(z['sd']).max():.1f}")
+        print(f"{name:12}: largest |z| of means {np.abs(z['mean']).max():.1f}, of spreads {np.abs(z['sd']).max():.1f}; mean spread {told['width'][name]}")
+
+
+def width(f, hmc):
+    "Spread of the function over that of HMC, (k,) averaged over the grid, and its error from the scatter over the chains of both."
+    variance = hmc[..., :-1].var((0, 1))
+    own = lambda v: ((v[..., :-1] - v[..., :-1].mean((0, 1))) ** 2 / variance).mean((1, 2))  # of every chain
+    (found, scatter), (ground, noise) = ((v.mean(), v.std(ddof=1) / len(v) ** 0.5) for v in (own(f), own(hmc)))
+    return {"ratio": float((found / ground) ** 0.5), "error": float(0.5 * (found / ground) ** 0.5 * np.hypot(scatter / found, noise / ground))}
 
 
 def summary(runs, clock):
@@ -183,7 +202,8 @@ def summary(runs, clock):
     against = lambda m, what: (m[what] - found["hmc"][what]) / np.hypot(m[what + "_error"], found["hmc"][what + "_error"])
     z = {name: {what: against(m, what).round(2).tolist() for what in ("mean", "sd")} for name, m in found.items() if name != "hmc"}
     plain = {name: {k: np.round(v, 7).tolist() for k, v in m.items()} for name, m in found.items()}
-    return {"settings": SETTINGS, "grid": GRID[:, 0].tolist(), "found": plain, "z": z, "timing": clock,
+    return {"settings": SETTINGS, "grid": GRID[:, 0].tolist(), "quantities": "the function on the grid, then ln sigma", "found": plain, "z": z,
+            "width": {name: width(f, used["hmc"]) for name, f in used.items() if name != "hmc"}, "timing": clock,
             "told": {name: json.loads(str(run["told"])) for name, run in runs.items()}, "seconds": {name: float(run["seconds"]) for name, run in runs.items()}}
 
 

@@ -1,44 +1,49 @@
-"""Which uncertainty for what? Every method of chapter 3 on the same four problems; notebook 316_which_method shows the table.
+"""Which uncertainty for what? Every method of chapter 3 on the same four problems.
 
-    python studies/uncertainty.py            # about half an hour with two workers
+    python studies/uncertainty.py
     python studies/uncertainty.py --splits 2 --out trial.json
 
-Each problem is split, or drawn afresh, in ten ways; every method sees the same splits. Finished pieces are kept in
-results/uncertainty/, so that an interrupted study continues where it stopped; the summary goes to studies/uncertainty.json.
+Each problem is drawn afresh ten times (the real data are cut into ten folds); every method sees the same splits. Finished
+pieces are kept in results/uncertainty/ under a hash of all that they depend on, settings, options and the package's code, so
+that an interrupted study continues where it stopped; the summary goes to studies/uncertainty.json. A fit that fails is counted.
 All scores are in units of the spread of the targets (of each output, over the test examples of all splits), so that problems
 can be compared. Seconds are processor seconds with one thread.
 """
 
 import argparse
 import functools
+import hashlib
 import json
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import scoringrules
 import torch
 from sklearn.datasets import load_diabetes
 from tqdm import tqdm
 
+import uqphys
 from uqphys.architectures import MLP, LocalEnergyNet
 from uqphys.bnn import LastLayer
 from uqphys.committees import EnsembleNet
+from uqphys.datasets import split_by_chain
 from uqphys.hmc import HMCNet
 from uqphys.models import Ising
 from uqphys.penalty import PenaltyNet, SGLDNet
 from uqphys.predictive import Predictive
 from uqphys.sampling import one_thread, sample
-from uqphys.training import _parts, as_samples, train, write_file
+from uqphys.training import as_samples, train, write_file
 from uqphys.variational import VariationalNet
 
 SETTINGS = dict(
     gap=dict(n=80, noise=0.1, test=400, edge=0.7, end=2.0, hidden=30),
     two=dict(n=150, test=400, correlation=0.7, hidden=30),
-    diabetes=dict(test=0.1, hidden=30),
-    plaquettes=dict(n=100, test=400, length=8, K=0.2, beta=1 / 2.6, chains=10, thin=20, hidden=8),
-    version=1,
+    diabetes=dict(folds=10, hidden=30),
+    plaquettes=dict(n=100, test=400, length=8, K=0.2, beta=1 / 3, chains=10, thin=20, hidden=8),
 )
 
 
@@ -67,22 +72,29 @@ def two(split):
 def diabetes(split):
     "442 patients, ten numbers each, and how their disease went on: real data, very noisy."
     x, y = load_diabetes(return_X_y=True)
-    order = np.random.default_rng([3, split]).permutation(len(x))
-    held = int(round(SETTINGS["diabetes"]["test"] * len(x)))
-    return as_samples(x[order[held:]], y[order[held:], None]), as_samples(x[order[:held]], y[order[:held], None])
+    held = np.zeros(len(x), bool)
+    held[np.random.default_rng(3).permutation(len(x))[split % SETTINGS["diabetes"]["folds"] :: SETTINGS["diabetes"]["folds"]]] = True
+    return as_samples(x[~held], y[~held, None]), as_samples(x[held], y[held, None])
 
 
 def plaquettes(split):
-    "Total energies of an Ising model with plaquettes on 8 x 8 sites: exact numbers, no noise. Whole chains are held out."
+    """Total energies of an Ising model with plaquettes on 8 x 8 sites: exact numbers, no noise. Whole chains are held out.
+
+    A test configuration with the same surroundings as one of the examples (a copy, up to symmetries) is left out.
+    """
     s = SETTINGS["plaquettes"]
     model = Ising((s["length"], s["length"]), K=s["K"])
 
     def draw(n, chains, seed):
         run = sample(model, s["beta"], draws=n // chains, chains=chains, burn_in=300, thin=s["thin"], seed=seed, progress=False)
-        x = run["config"].values.reshape(-1, *model.shape)
-        return as_samples(x, np.asarray(model.energy(x), dtype=float)[:, None], groups=np.repeat(np.arange(chains), n // chains))
+        return run["config"].values.reshape(-1, *model.shape), np.repeat(np.arange(chains), n // chains)
 
-    return draw(s["n"], s["chains"], 10_000 + split), draw(s["test"], 40, 20_000 + split)
+    (x, chain), (t, other) = draw(s["n"], s["chains"], 10_000 + split), draw(s["test"], 40, 20_000 + split)
+    counts = LocalEnergyNet().environments(np.concatenate([x, t])).counts.numpy()
+    known = {row.tobytes() for row in counts[: len(x)]}
+    new = np.array([row.tobytes() not in known for row in counts[len(x) :]])
+    labelled = lambda x, chain: as_samples(x, np.asarray(model.energy(x), dtype=float)[:, None], groups=chain)
+    return labelled(x, chain), labelled(t[new], other[new])
 
 
 PROBLEMS = {"gap": gap, "two": two, "diabetes": diabetes, "plaquettes": plaquettes}
@@ -104,24 +116,31 @@ def network(problem, data, seed):
     return MLP(data.x.shape[1:], hidden=hidden, outputs=d, seed=seed)
 
 
-def noise_of(problem):
-    return "heteroscedastic" if problem == "two" else "homoscedastic"
+NOISE = dict(gap="homoscedastic", two="heteroscedastic", diabetes="homoscedastic", plaquettes="homoscedastic")
 
 
-def method(kind, **options):
-    return lambda problem, data, seed: kind(network(problem, data, seed), noise=noise_of(problem), seed=seed, **options)
+class Method(NamedTuple):
+    "A surrogate, the options that it is made with, and others for single problems."
+
+    kind: type
+    options: dict = {}
+    special: dict = {}
+
+    def make(self, problem, data, seed):
+        options = {"noise": NOISE[problem]} | self.options | self.special.get(problem, {})
+        return self.kind(network(problem, data, seed), seed=seed, **options)
 
 
 class OneNetwork:
-    "What most people do: train one network, and take the scatter of its errors on held-out rows for the error bar."
+    "What most people do: train one network, and take the scatter of its errors on rows that it has not seen for the error bar."
 
     def __init__(self, network, noise, seed):
         self.network, self.seed = network, seed
 
     def fit(self, data, progress=False):
-        train(self.network, data, validation=0.2, patience=100, seed=self.seed, progress=progress)
-        learn, judge = _parts(data, 0.2, self.seed)
-        self.width = (data.y[judge] - self.mean(data.x[judge])).std(0)
+        learn, judge = split(data, 0.2, self.seed)  # the rows that stop the training early are others: train holds out its own
+        train(self.network, data.take(learn), validation=0.2, patience=100, seed=self.seed, progress=progress)
+        self.width = np.sqrt(((data.y[judge] - self.mean(data.x[judge])) ** 2).mean(0))
 
     def mean(self, x):
         with torch.no_grad():
@@ -132,56 +151,87 @@ class OneNetwork:
         return Predictive(mean, np.zeros_like(mean), np.tile(self.width**2, (len(x), 1)), mean[None])
 
 
+def split(data, share, seed):
+    "Rows to learn from and to judge by, whole chains."
+    return split_by_chain(data, (1 - share, share), seed=seed)
+
+
+# A chain's or a fit's length is what ten splits can pay for. Exact numbers are hard on the samplers that take small steps: they have to
+# meet them within a given width, 3 % of the spread of the targets. The step of SGLD is the largest of 0.1, 0.03, 0.01, ... that stays finite.
+EXACT = dict(noise="none", tolerance=0.03)
 METHODS = {
-    "one network": method(OneNetwork),
-    "EnsembleNet": method(EnsembleNet),
-    "LastLayer": method(LastLayer),
-    "HMCNet": method(HMCNet, chains=8),
-    "PenaltyNet": method(PenaltyNet, batch_size=20, batches=5, chain_draws=1000, burn_in=1000, thin=2),
-    "SGLDNet": method(SGLDNet, batch_size=20),
-    "VariationalNet": method(VariationalNet),
+    "one network": Method(OneNetwork),
+    "EnsembleNet": Method(EnsembleNet, special=dict(plaquettes=dict(noise="none"))),
+    "LastLayer": Method(LastLayer),
+    "HMCNet": Method(HMCNet, dict(chains=8, steps=100, warmup=200), dict(plaquettes=dict(steps=200, warmup=300))),
+    "PenaltyNet": Method(PenaltyNet, dict(batch_size=4, batches=5, chain_draws=500, burn_in=700),
+                         dict(diabetes=dict(chain_draws=250, burn_in=350, leapfrog=5), plaquettes=dict(EXACT, chain_draws=250, burn_in=250, leapfrog=5))),
+    "SGLDNet": Method(SGLDNet, dict(batch_size=20, chain_draws=100, burn_in=500),
+                      dict(gap=dict(step=0.03), two=dict(step=0.01), plaquettes=dict(EXACT, step=0.01))),
+    "VariationalNet": Method(VariationalNet, dict(steps=2000, starts=2), dict(plaquettes=EXACT)),
 }
 
 
 # ---- one piece
 
-def scores(belief, y, unit):
-    "The scores of a prediction, in units of the targets' spread."
-    told = Predictive.score(scaled(belief, unit), y / unit)
+def scores(problem, belief, test):
+    "The scores of a prediction, in units of the targets' spread; in the first problem also for the gap alone."
+    unit = spread_of(problem)
+    noise = None if belief.noise is None else belief.noise / unit**2
+    belief = Predictive(belief.mean / unit, belief.epistemic / unit**2, belief.aleatoric / unit**2, belief.draws / unit, belief.correlation,
+                        belief.degrees_of_freedom, noise)
+    told, y = belief.score(test.y / unit), test.y / unit
+    told |= {f"{name}_of_averages": value for name, value in belief.average_score(y).items() if name in ("crps", "mean_square_z")}
+    told["joint_energy_score"] = joint_energy_score(belief, y)
+    if problem == "gap":
+        inside = np.flatnonzero(abs(test.x[:, 0]) < SETTINGS["gap"]["edge"])
+        told |= {f"{name}_in_gap": value for name, value in belief.take(inside).score(y[inside]).items() if name in ("crps", "coverage_95", "negative_log_density")}
     return {name: float(value) for name, value in told.items()}
 
 
-def scaled(belief, unit):
-    "A prediction in other units."
-    noise = None if belief.noise is None else belief.noise / unit**2
-    return Predictive(belief.mean / unit, belief.epistemic / unit**2, belief.aleatoric / unit**2, belief.draws / unit, belief.correlation,
-                      belief.degrees_of_freedom, noise)
+def joint_energy_score(belief, y, size=20, samples=400):
+    "The energy score of `size` inputs at once, all outputs, over random batches: it sees how errors hang together. By the root of the number of values."
+    rows = np.random.default_rng(0).permutation(len(y))[: len(y) // size * size].reshape(-1, size)
+    told = belief.sample(samples, 0)[:, rows].reshape(samples, len(rows), -1)
+    value = scoringrules.es_ensemble(y[rows].reshape(len(rows), -1), told, m_axis=0, v_axis=-1, estimator="fair")
+    return float(np.mean(value) / told.shape[-1] ** 0.5)
 
 
-def piece(problem, split, name):
+def piece(problem, number, name):
     "Fit one method to one split and judge it."
+    job = dict(problem=problem, split=number, method=name)
     with one_thread(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # doubts of the chains are kept below
-        data, test = PROBLEMS[problem](split)
-        surrogate, start = METHODS[name](problem, data, split), time.process_time()
-        surrogate.fit(data, progress=False)
+        warnings.simplefilter("ignore")  # doubts of the fits are kept below
+        data, test = PROBLEMS[problem](number)
+        surrogate, start = METHODS[name].make(problem, data, number), time.process_time()
+        try:
+            surrogate.fit(data, progress=False)
+        except (ValueError, ArithmeticError) as error:
+            return job | dict(failed=str(error))
         fitted = time.process_time()
         belief = surrogate.predict(test.x)
         done = time.process_time()
-    return dict(problem=problem, split=split, method=name, fit_seconds=fitted - start, predict_seconds=done - fitted,
-                doubts=list(getattr(surrogate, "doubts", ())), **scores(belief, test.y, spread_of(problem)))
+    touched = getattr(surrogate, "diagnostics", {}).get("touched")
+    return job | dict(fit_seconds=fitted - start, predict_seconds=done - fitted, **({} if touched is None else {"touched": float(touched)}),
+                      doubts=list(getattr(surrogate, "doubts", ())), **scores(problem, belief, test))
+
+
+@functools.cache
+def code():
+    "A hash of this program and of the package."
+    files = sorted(Path(uqphys.__file__).parent.glob("*.py")) + [Path(__file__)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.name != "_modidx.py")).hexdigest()[:16]
 
 
 def finished(folder, job):
-    "A piece from an earlier run with the same settings; else it is made and kept."
+    "A piece from an earlier run of the same code and settings; else it is made and kept."
     file = folder / ("-".join(map(str, job)).replace(" ", "-") + ".json")
-    settings = dict(problem=SETTINGS[job[0]], version=SETTINGS["version"])
     if file.exists():
         kept = json.loads(file.read_text())
-        if kept["settings"] == json.loads(json.dumps(settings)):
+        if kept["code"] == code():
             return kept["piece"]
     done = piece(*job)
-    write_file(file, json.dumps(dict(settings=settings, piece=done)))
+    write_file(file, json.dumps(dict(code=code(), piece=done)))
     return done
 
 
@@ -196,9 +246,13 @@ def summary(pieces):
     rows = []
     for problem in PROBLEMS:
         for name in METHODS:
-            chosen = [p for p in pieces if (p["problem"], p["method"]) == (problem, name)]
-            keys = [key for key, value in chosen[0].items() if isinstance(value, float)]
-            row = dict(problem=problem, method=name, splits=len(chosen)) | {key: mean_and_error([p[key] for p in chosen]) for key in keys}
+            tried = [p for p in pieces if (p["problem"], p["method"]) == (problem, name)]
+            chosen = [p for p in tried if "failed" not in p]
+            row = dict(problem=problem, method=name, splits=len(chosen), failed=[p["failed"] for p in tried if "failed" in p])
+            keys = [key for key, value in chosen[0].items() if isinstance(value, float)] if len(chosen) > 1 else []
+            row |= {key: mean_and_error([p[key] for p in chosen]) for key in keys}
+            row["against_hmc"] = {key: mean_and_error(pairs) for key in ("crps", "negative_log_density") if len(pairs := [
+                p[key] - q[key] for p in chosen for q in pieces if (q["problem"], q["method"], q["split"]) == (problem, "HMCNet", p["split"]) and key in q]) > 1}
             row["doubted"] = sum(bool(p["doubts"]) for p in chosen)
             row["doubts"] = sorted({doubt for p in chosen for doubt in p["doubts"]})[:3]
             rows.append(row)
@@ -213,13 +267,15 @@ def dump(told):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--splits", type=int, default=10)
+    parser.add_argument("--splits", type=int, default=10, help="at least 2")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=Path("results/uncertainty"))
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
+    if options.splits < 2:
+        parser.error("--splits: at least 2, for standard errors")
     options.folder.mkdir(parents=True, exist_ok=True)
-    jobs = [(problem, split, name) for split in range(options.splits) for problem in PROBLEMS for name in METHODS]
+    jobs = [(problem, number, name) for number in range(options.splits) for problem in PROBLEMS for name in METHODS]
     with ProcessPoolExecutor(options.workers) as pool:
         waiting = [pool.submit(finished, options.folder, job) for job in jobs]
         for _ in tqdm(as_completed(waiting), total=len(jobs), desc="fits"):
@@ -229,7 +285,8 @@ def main():
     write_file(options.out, dump(told))
     for row in told["rows"]:
         print(f"{row['problem']:11s} {row['method']:15s}", *(f"{key} {row[key]['value']:.3g}({row[key]['error']:.1g})" for key in
-              ("crps", "negative_log_density", "coverage_95", "energy_score", "fit_seconds")), f"doubted {row['doubted']}")
+              ("crps", "negative_log_density", "coverage_95", "energy_score", "fit_seconds") if key in row),
+              f"doubted {row['doubted']}, failed {len(row['failed'])}")
 
 
 if __name__ == "__main__":

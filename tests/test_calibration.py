@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from uqphys.calibration import (
-    Recalibration, calibration_error, coverage_curve, plot_calibration, plot_pit, plot_ranks, plot_sharpness, probability_integral_transform, rank_test,
-    recalibrate, rescale, sharpness, simulation_based_calibration)
+    Recalibration, calibration_error, coverage_curve, plot_calibration, plot_pit, plot_ranks, plot_scores, plot_sharpness, probability_integral_transform,
+    rank_test, recalibrate, rescale, score_errors, sharpness, simulation_based_calibration)
 from uqphys.predictive import Predictive, mixture_predictive
 
 
@@ -219,6 +219,46 @@ def test_the_quantile_factor_of_a_skew_mixture_far_from_zero():
     assert np.sum((low - 1e-6 <= y) & (y <= high + 1e-6)) == 320  # ceil(400 * 0.8) of 399
 
 
+def test_factors_that_are_not_settled_are_not_applied():
+    found = recalibrate(normal(20), np.zeros((20, 1)))
+    with pytest.raises(ValueError, match="not settled by the examples"):
+        found.apply(normal(3))
+    assert found.apply(normal(3), unsettled=True).variance.max() < 1e-290
+    with pytest.raises(ValueError, match="unsettled='yes'"):
+        found.apply(normal(3), unsettled="yes")
+
+
+@pytest.mark.parametrize("count", [2, 9, 10])
+def test_two_factors_need_ten_groups_and_then_have_errors_of_the_right_size(count):
+    rng, z = np.random.default_rng(30), []
+    groups = np.arange(200) % count
+    for _ in range(60):
+        true = 0.2 + rng.uniform(-2, 2, (200, 1)) ** 2
+        y = true * rng.standard_normal((200, 1)) + 0.5 * rng.standard_normal((200, 1))
+        p = Predictive(0 * y, (true / 2) ** 2, np.full((200, 1), 0.25), np.zeros((1, 200, 1)))
+        if count < 10:
+            with pytest.raises(ValueError, match=f"groups: {count} groups; must be at least 10"):
+                recalibrate(p, y, "parts", groups=groups)
+            return
+        found = recalibrate(p, y, "parts", groups=groups)
+        z.append((found.epistemic - 2) / found.error[0])
+    assert 0.7 < np.sqrt(np.mean(np.square(z))) < 1.5
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.8])
+def test_errors_of_scores_are_the_scatter_between_worlds(shared):
+    rng, groups, found = np.random.default_rng(31), np.repeat(np.arange(30), 10), []
+    p = Predictive(np.zeros((300, 2)), np.full((300, 2), 0.3), np.full((300, 2), 0.7), np.random.default_rng(0).normal(0, 0.3**0.5, (100, 300, 2)))
+    for _ in range(60):
+        y = np.sqrt(shared) * rng.standard_normal((30, 2))[groups] + np.sqrt(1 - shared) * rng.standard_normal((300, 2))
+        found.append((p.score(y), score_errors(p, y, groups)))
+    assert list(found[0][0]) == list(p.score(y)) and set(found[0][1]) == set(found[0][0])
+    for name in set(found[0][0]) - {"sharpness"}:  # which does not depend on what came
+        claim, scatter = np.sqrt(np.mean([e[name] ** 2 for _, e in found])), np.std([s[name] for s, _ in found], ddof=1)
+        assert abs(claim / scatter - 1) < 4 * np.sqrt(0.5 / 60), (name, claim, scatter)
+    assert found[0][1]["sharpness"] == pytest.approx(0, abs=1e-12)
+
+
 def test_what_cannot_be_settled_is_said():
     y = np.random.default_rng(16).standard_normal((50, 1))
     with pytest.raises(ValueError, match="method='parts'.*total"):
@@ -355,6 +395,13 @@ def test_pictures_show_what_they_are_given():
     assert [t.get_text() for t in plot_sharpness({"a": normal(5), "b": normal(5, 2)}).get_yticklabels()] == ["a", "b"]
     few = plot_ranks(np.arange(10).repeat(20), draws=9).patches[0].get_data()  # fewer ranks than bins
     assert np.allclose(few.values, 1) and len(few.values) == 10
+    p, y = {"a": normal(50), "b": normal(50, 2)}, np.random.default_rng(1).standard_normal((50, 1))
+    ax = plot_scores(p, y, "mean_square_z")
+    assert np.allclose(ax.lines[0].get_xdata(), [belief.score(y)["mean_square_z"] for belief in p.values()]) and [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"]
+    ends = np.array(ax.collections[0].get_segments())[:, :, 0]
+    assert np.allclose(np.ptp(ends, axis=1) / 4, [score_errors(belief, y)["mean_square_z"] for belief in p.values()])
+    ax = plot_calibration({"one": curve}, errors={"one": (e := calibration_error(normal(200), np.linspace(-2, 2, 200)[:, None]))})
+    assert f"by luck {e.expected:.3f}" in ax.get_legend().get_texts()[0].get_text() and len({curve}) == 1
     mine = plt.subplots()[1]
     assert plot_ranks(ranks, ax=mine) is mine
 
@@ -369,13 +416,18 @@ BAD = [
     (lambda: recalibrate(HONEST, SEEN, "isotonic"), "method='isotonic'"), (lambda: recalibrate(HONEST, SEEN.T), r"y of shape \(1, 9\)"),
     (lambda: rank_test([0.5]), r"ranks=\[0.5\]"), (lambda: rank_test([0, 64]), "ranks=.*0 to 63"), (lambda: rank_test([[[1]]]), "ranks"),
     (lambda: rank_test([1, 2], 3, bins=9), "bins=9"), (lambda: plot_ranks([[1, 2]]), r"ranks of shape \(1, 2\)"), (lambda: plot_ranks([1], ax=3), "ax=3"),
-    (lambda: plot_pit([2.0]), "transform"), (lambda: plot_calibration([1]), r"curves=\[1\]"), (lambda: plot_sharpness({}), "predictives={}"),
+    (lambda: plot_pit([2.0]), "transform=2.0"), (lambda: plot_pit([0.5], bins=10**15), "bins=10+: expected at most"), (lambda: plot_calibration({}), "curves={}"),
+    (lambda: calibration_error(HONEST, SEEN, resamples=10**15), "resamples=10+: expected at most"), (lambda: rescale(HONEST, 1e300, 1), r"epistemic=1e\+300"),
+    (lambda: score_errors(None, SEEN), "predictive=NoneType"), (lambda: plot_scores({}, SEEN), "predictives={}"), (lambda: plot_scores({"a": 1}, SEEN), "predictive=int"),
+    (lambda: plot_scores({"a": HONEST}, SEEN, "crp"), "name='crp'"), (lambda: rank_test([[1], [1, 2]]), "ranks="), (lambda: plot_calibration([1]), r"curves=\[1\]"), (lambda: plot_sharpness({}), "predictives={}"),
     (lambda: plot_sharpness({"a": 1}), "predictive=int"), (lambda: run(None, 3), "infer=None"), (lambda: run(line(), 0), "repetitions=0"),
     (lambda: run(lambda d, s: np.full((63, 2), np.nan), 1), r"infer\(data, seed\)=nan"), (lambda: run(line(), 1, quantities=lambda w, d: np.nan), r"quantities\(parameters, data\)=nan"),
     (lambda: run(line(), 1, quantities=lambda w, d: w[w > 0]), "quantities gave arrays of shapes"), (lambda: run(line(), 1, quantities=lambda w, d: [[1.0]]), "quantities gave arrays"),
     (lambda: simulation_based_calibration(lambda rng: [np.nan], lambda w, rng: 0.0, line()), r"draw_prior\(rng\)=nan"),
     (lambda: simulation_based_calibration(lambda rng: np.ones((2, 3)), lambda w, rng: 0.0, line()), r"draw_prior gave an array of shape \(2, 3\)"),
     (lambda: coverage_curve(HONEST, SEEN, []), r"levels of shape \(0,\)"), (lambda: calibration_error(HONEST, SEEN, []), r"levels of shape \(0,\)"),
+    (lambda: simulation_based_calibration(lambda rng: np.ones(rng.integers(1, 4)), lambda w, rng: len(w), lambda d, s: np.random.default_rng(s).normal(size=(63, d))), "draw_prior, quantities gave"),
+    (lambda: recalibrate(HONEST, 1e200 * SEEN), r"y: 1e\+200 predicted standard deviations"),
     (lambda: run(line(), 1, draws=64), r"infer gave an array of shape \(63, 2\)"), (lambda: run(line(), 1, quantities=3), "quantities=3"),
 ]
 

@@ -72,6 +72,7 @@ def test_the_stated_error_is_right_for_few_members_and_for_few_rows(members, n):
     for by in ("likelihood", "moments"):
         found = [calibrate_exact(*data, members, by=by) for data in sets]
         share[by] = np.mean([abs(c.alpha[0] - 1.5) < 2 * c.alpha_error[0] for c in found])
+        assert np.isnan([c.alpha_error[0] for c in found]).all() == (by == "moments" and members < 6)  # no error rather than one that means nothing
     assert share["likelihood"] > 0.89 > 0.86 > share["moments"]  # 0.95 if the estimate were normal; the scatter of a share is 0.015
 
 
@@ -97,7 +98,7 @@ def test_noise_is_told_from_spread():
         errors, variances = gaussian_committee(np.random.default_rng([11, seed]), 300, 8, 1.5, noise=2.0)
         found = calibrate_noisy(errors, variances, np.ones_like(errors), 8)
         z.append([np.log(found.alpha[0] / 1.5) * found.alpha[0] / found.alpha_error[0], np.log(found.noise[0] / 2) * found.noise[0] / found.noise_error[0]])
-    assert (abs(np.mean(z, 0)) < 0.8).all() and (np.std(z, 0) < 1.5).all() and (np.std(z, 0) > 0.6).all()
+    assert (abs(np.mean(z, 0)) < 0.6).all() and (np.std(z, 0) < 1.5).all() and (np.std(z, 0) > 0.6).all()
 
 
 def test_where_noise_is_all_the_raw_committee_is_kept_and_the_error_says_so():
@@ -228,6 +229,17 @@ def test_the_share_that_members_learn_from_is_told(line, members, subsample, sha
     assert abs(told - share) < 0.01
 
 
+def test_targets_of_any_unit_are_learned_or_refused(line):
+    x, y = line
+    for noise in ("none", "homoscedastic", "heteroscedastic"):
+        plain, small = (fitted(MLP((1,), (4,)), (x, c * y), noise=noise, members=4, epochs=15) for c in (1, 1e-8))
+        assert np.sqrt(np.mean((1e8 * small.mean(x) - plain.mean(x)) ** 2)) < 0.2 and 0.3 < np.mean(1e16 * small.predict(x).epistemic) / np.mean(plain.predict(x).epistemic) < 3
+        with pytest.raises(ValueError, match="y with a spread of .*e-22: expected at least 1e-9"):
+            fitted(MLP((1,), (4,)), (x, 1e-21 * y), noise=noise, members=4, epochs=15)
+    constant = fitted(MLP((1,), (3,)), (x, 0 * y + 0.1), members=4, epochs=3)
+    assert "all the same" in constant.doubts[-1]
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_fit_that_fails_changes_nothing(line):
     x, y = line
@@ -267,6 +279,12 @@ def test_a_loaded_committee_without_a_network_of_its_own_may_be_fitted_to_other_
     (lambda: calibrate_exact([[1.0]], [[1.0]], 8, groups=[1, 2]), r"groups of shape \(2,\)"),
     (lambda: calibrate_noisy([[1.0]], [[1.0]], [[1.0]], 8, alpha=0), "alpha=0"),
     (lambda: recombinations(8, 300, seed=0, degrees_of_freedom=2), "degrees_of_freedom=2"),
+    (lambda: recombinations(8, 10**13, seed=0), r"draws=10000000000000: .*at most 1250000"),
+    (lambda: calibrate_exact(np.ones((4, 1)), np.ones((4, 1)), 8, groups=[1, "a", None, 2]), r"groups of shape \(4,\), type object"),
+    (lambda: calibrate_exact(np.ones((2, 1)), np.ones((2, 1)), 8, groups=[[1], [1, 2]]), "groups of shape"),
+    (lambda: calibrate_exact(np.ones((2, 1)), np.ones((2, 1)), 8, groups=[1.0, np.nan]), "groups of shape"),
+    (lambda: calibrate_noisy(np.full((4, 1), 1e100), np.ones((4, 1)), np.full((4, 1), 1e-200), 8), r"noise from 1e-200"),
+    (lambda: EnsembleNet(MLP((2,), (4,))).fit(np.zeros((60, 1)), np.zeros((60, 1)), progress=False), r"x of shape \(60, 1\)"),
 ])
 def test_bad_calls(call, message):
     with pytest.raises(ValueError, match=message):

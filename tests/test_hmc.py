@@ -9,7 +9,8 @@ from scipy.stats import chi2
 
 from uqphys import hmc
 from uqphys.architectures import MLP, LocalEnergyNet
-from uqphys.hmc import HMCNet, fused_gradient, hamiltonian_monte_carlo, leapfrog, no_u_turn
+from uqphys.hmc import FusedGradient, HMCNet, fused_gradient, hamiltonian_monte_carlo, leapfrog, no_u_turn
+from uqphys.models import Ising, random_spins
 from uqphys.posteriors import NetworkPosterior
 from uqphys.training import as_samples
 
@@ -73,6 +74,10 @@ def test_the_distance_to_the_exact_mean_falls_as_one_over_root_n():
     whiten, lengths = torch.linalg.inv(torch.linalg.cholesky(covariance)), np.array([25, 50, 100, 200, 400])
     distance = [float((((run.theta[:, :n].mean(1) - mean) @ whiten.T) ** 2).sum(1).mean().sqrt()) for n in lengths]
     assert abs(np.polyfit(np.log(lengths), np.log(distance), 1)[0] + 0.5) < 0.06
+    white = (run.theta - mean) @ whiten.T
+    products = white[..., :, None] * white[..., None, :] - torch.eye(len(mean))
+    distance = [float(products[:, :n].mean(1).square().sum((1, 2)).mean().sqrt()) for n in lengths]
+    assert abs(np.polyfit(np.log(lengths), np.log(distance), 1)[0] + 0.5) < 0.06, "the covariance, too"
 
 
 def test_nuts_recovers_it_too():
@@ -118,6 +123,20 @@ def test_the_fast_gradient_is_that_of_automatic_differentiation(noise, hidden, a
     assert torch.equal(alone[0][0], value[2]) and torch.equal(alone[1][0], slope[2])
 
 
+@pytest.mark.parametrize("noise", ["homoscedastic", "heteroscedastic", "none"])
+@pytest.mark.parametrize("hidden", [(7,), (5, 3)])
+def test_the_fast_gradient_of_a_sum_over_sites_is_that_of_automatic_differentiation(noise, hidden):
+    spins = random_spins((4, 6), 45, seed=1)
+    energies = np.stack([Ising((4, 6), K=k).energy(spins) for k in (0.0, 0.5)], 1)
+    posterior = NetworkPosterior(LocalEnergyNet(hidden=hidden, outputs=2), as_samples(spins, energies), noise)
+    theta = posterior.start(5, 1)
+    (value, slope), (exact, wanted) = fused_gradient(posterior)(theta), posterior.value_and_gradient(theta)
+    assert torch.allclose(value, exact, rtol=1e-12, atol=1e-9)
+    assert torch.allclose(slope, wanted, rtol=1e-10, atol=1e-11 * float(wanted.abs().max()))
+    alone = fused_gradient(posterior)(theta[2:3])
+    assert torch.equal(alone[0][0], value[2]) and torch.equal(alone[1][0], slope[2])
+
+
 def test_the_fast_gradient_tells_of_infinity_and_nan_and_declines_what_it_does_not_know():
     posterior = network()
     theta = posterior.start(3, 1)
@@ -127,6 +146,85 @@ def test_the_fast_gradient_tells_of_infinity_and_nan_and_declines_what_it_does_n
     x = np.random.default_rng(0).normal(size=(10, 1))
     for net in (MLP((1,), (3,), activation="silu"), MLP((1,), ()), MLP((1,), (3,), flip_symmetric=True), MLP((1,), (3,), dtype="float32")):
         assert fused_gradient(NetworkPosterior(net, as_samples(x, x))) is None
+        with pytest.raises(ValueError, match="posterior=.*expected a NetworkPosterior of a float64 MLP"):
+            FusedGradient(NetworkPosterior(net, as_samples(x, x)))
+    spins = random_spins((4, 4), 10, seed=0)
+    for net in (LocalEnergyNet(hidden=(3,), linear=True), LocalEnergyNet(hidden=(3,), window=1), LocalEnergyNet(hidden=(3,), values="real")):
+        inputs = spins.astype(float) + 0.1 * np.arange(4) if net.config["values"] == "real" else spins
+        other = NetworkPosterior(net, as_samples(inputs, Ising((4, 4)).energy(spins)[:, None]))
+        assert fused_gradient(other) is None
+        with pytest.raises(ValueError, match="LocalEnergyNet of spins without window"):
+            FusedGradient(other)
+
+
+class Cauchy(NetworkPosterior):
+    "Another likelihood, of which the compiled pass knows nothing."
+
+
+def test_the_fast_gradient_declines_another_likelihood_and_several_data_sets():
+    x = np.linspace(-1, 1, 10)[:, None]
+    other, many = Cauchy(MLP((1,), (3,)), as_samples(x, x)), network()
+    many.targets = many.targets.expand(4, -1, -1)  # a data set for each chain
+    for posterior in (other, many):
+        assert fused_gradient(posterior) is None
+        with pytest.raises(ValueError, match="posterior="):
+            FusedGradient(posterior)
+    for wrong in (None, MLP((1,))):
+        with pytest.raises(ValueError, match="^posterior"):
+            FusedGradient(wrong)
+        with pytest.raises(ValueError, match="^posterior of type .*: expected a NetworkPosterior"):
+            fused_gradient(wrong)
+
+
+@pytest.mark.parametrize("change, message", [
+    (dict(value_and_gradient=None), "value_and_gradient=None"), (dict(theta=[[1.0]]), "theta of type list"), (dict(theta=torch.zeros(2)), "theta of type Tensor"),
+    (dict(momentum=torch.zeros(3, 2, dtype=torch.float64)), r"momentum of type Tensor, shape \(3, 2\): expected a float64 tensor \(4, 2\)"),
+    (dict(momentum=torch.zeros(1, 2, dtype=torch.float64)), "momentum"), (dict(momentum=torch.zeros(4, 2)), "momentum"), (dict(step_size=np.nan), "step_size=nan"),
+    (dict(step_size=None), "step_size=None"), (dict(steps=0), "steps=0"), (dict(steps=1.5), "steps=1.5"), (dict(scale=torch.ones(3, dtype=torch.float64)), "scale"),
+    (dict(scale=2.0), "scale of type float"), (dict(gradient=torch.zeros(4, 3, dtype=torch.float64)), "gradient"), (dict(value_and_gradient=lambda t: t), "value_and_gradient: returned Tensor")])
+def test_bad_calls_of_leapfrog(change, message):
+    given = dict(value_and_gradient=quartic, theta=starts(4), momentum=starts(4, seed=1), step_size=0.1, steps=3) | change
+    with pytest.raises(ValueError, match="^" + message):
+        leapfrog(**given)
+
+
+@pytest.mark.parametrize("sampler", [hamiltonian_monte_carlo, no_u_turn])
+def test_every_answer_of_a_density_is_looked_at_and_every_start(sampler):
+    options = dict(draws=3, warmup=20, seed=1, progress=False)
+    for wrong in (lambda t: (t, t), lambda t: t, lambda t: (quartic(t)[0][:1], quartic(t)[1][:, :1])):
+        calls = []
+
+        def later(theta):
+            calls.append(1)
+            return quartic(theta) if len(calls) < 5 else wrong(theta)
+        for density in (wrong, later):
+            with pytest.raises(ValueError, match="value_and_gradient: returned"):
+                sampler(density, starts(4), **options)
+        assert len(calls) == 5
+    for start, density in ((starts(4) * torch.nan, quartic), (starts(4), lambda t: (t[:, 0] * torch.nan, t)), (starts(4), lambda t: (t[:, 0], t * torch.inf))):
+        with pytest.raises(ValueError, match="start: .*not finite in chain 0"):
+            sampler(density, start, **options)
+
+
+def test_more_draws_than_there_is_memory_for_are_refused():
+    with pytest.raises(ValueError, match="draws=1000000000000000: 4 chains of 2 numbers need 6.4e[+]07 GB"):
+        hamiltonian_monte_carlo(quartic, starts(4), draws=10**15, seed=1, progress=False)
+
+
+def test_a_theta_of_the_wrong_form_never_reaches_compiled_code():
+    "Compiled code looks at no bounds: what does not fit is refused by name, and the sampler passes that on."
+    small, large = network(), network(hidden=(60, 60))
+    for theta in (large.start(2, 1), small.start(2, 1)[:, :-1], small.start(2, 1)[0], small.start(2, 1).numpy(), None):
+        with pytest.raises(ValueError, match="theta of type"):
+            fused_gradient(small)(theta)
+    with pytest.raises(ValueError, match=rf"theta of type Tensor, shape \(1, {small.size}\): expected a tensor \(chains, {large.size}\)"):
+        fused_gradient(large)(small.start(1, 1))
+    with pytest.raises(ValueError, match="theta of dtype torch.float32: expected torch.float64"):
+        fused_gradient(small)(small.start(2, 1).float())
+    with pytest.raises(ValueError, match="theta of type"):
+        hamiltonian_monte_carlo(fused_gradient(small), starts(4, 100), seed=1, progress=False)
+    turned = small.start(3, 1).T.contiguous().T  # another layout in memory is fine
+    assert all(torch.equal(a, b) for a, b in zip(fused_gradient(small)(turned), fused_gradient(small)(turned.contiguous())))
 
 
 def test_calibrated_by_simulation_over_256_data_sets():
@@ -153,6 +251,7 @@ def test_both_samplers_agree_on_the_functions_of_a_network():
     gradient = fused_gradient(posterior)
     ours = hamiltonian_monte_carlo(gradient, posterior.start(32, 1), draws=200, warmup=300, seed=1, progress=False)
     theirs = no_u_turn(gradient, posterior.start(6, 2), draws=50, warmup=50, seed=2, progress=False)
+    assert "doubts" not in ours.facts and "doubts" not in theirs.facts
     mean = lambda run: posterior.functions(run.theta.flatten(0, 1), where)[0].reshape(*run.theta.shape[:2], -1).mean(1)
     a, b = mean(ours), mean(theirs)
     z = (a.mean(0) - b.mean(0)) / np.hypot(a.std(0, ddof=1) / 32**0.5, b.std(0, ddof=1) / 6**0.5)
@@ -179,19 +278,32 @@ def stopping(after):
     return gradient
 
 
-@pytest.mark.parametrize("after", [25, 300])  # gradients: in the warm-up, and among the draws
+@pytest.mark.parametrize("after", [25, 150, 300])  # gradients: in the warm-up, and among the draws
 def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path, after):
     options = dict(draws=60, warmup=40, seed=1, progress=False)
     straight = hamiltonian_monte_carlo(quartic, starts(6), **options)
     kept = dict(checkpoint=tmp_path / "run.safetensors", checkpoint_every=1000)
     with pytest.raises(KeyboardInterrupt):
         hamiltonian_monte_carlo(stopping(after), starts(6), **options, **kept)
+    count = [0]
+
+    def counted(theta):
+        count[0] += 1
+        return quartic(theta)
+    hamiltonian_monte_carlo(counted, starts(6), **options)
+    assert after < count[0] - 20, "the interrupt must come before the end"
     resumed = hamiltonian_monte_carlo(quartic, starts(6), **options, **kept)
     assert torch.equal(resumed.theta, straight.theta)
     for name, value in straight.stats.items():
         np.testing.assert_array_equal(resumed.stats[name], value)
     with pytest.raises(ValueError, match="checkpoint=.*seed=2, found 1"):
         hamiltonian_monte_carlo(quartic, starts(6), **(options | dict(seed=2)), **kept)
+
+
+def test_a_checkpoint_that_is_none_is_named_as_the_argument(tmp_path):
+    (tmp_path / "run.safetensors").write_text("not a checkpoint")
+    with pytest.raises(ValueError, match="^checkpoint='.*run.safetensors'"):
+        hamiltonian_monte_carlo(quartic, starts(6), draws=60, warmup=20, seed=1, checkpoint=tmp_path / "run.safetensors", progress=False)
 
 
 def test_an_interrupt_without_a_checkpoint_returns_what_there_is():
@@ -210,8 +322,43 @@ def test_divergences_are_counted_and_what_is_not_finite_is_rejected():
     assert torch.isfinite(run.theta).all() and (run.theta > 0).all()
     assert abs(float(mean.mean()) - 2) < 4 * float(mean.std()) / 8
     assert run.facts["divergences"] == run.divergences.sum() == run.stats["diverging"].sum() > 0
+    assert run.facts["doubts"] == (f"{run.facts['divergences']} divergent trajectories",)
     same = run.theta[:, 1:, 0] == run.theta[:, :-1, 0]
     assert same.numpy()[run.stats["diverging"][:, 1:]].all()
+
+
+def test_chains_that_never_move_are_doubted():
+    "A point of a density so narrow that no step leads away: the others move."
+    def throat(theta):
+        width = torch.where(theta[:, :1] > 50, 1e-6, 1.0)
+        centre = torch.where(theta[:, :1] > 50, 100.0, 0.0)
+        return -0.5 * ((theta - centre) / width).square().sum(1), -(theta - centre) / width**2
+    begin = starts(8)
+    begin[3] = 100.0
+    run = hamiltonian_monte_carlo(throat, begin, draws=60, warmup=60, seed=1, progress=False)
+    assert run.facts["doubts"] == ("1 of 8 chains never moved", "60 divergent trajectories") and run.divergences[3] == 60
+    assert "doubts" not in hamiltonian_monte_carlo(quartic, starts(8), draws=60, warmup=60, seed=1, progress=False).facts
+
+
+def test_a_trajectory_that_is_cut_is_told_with_the_length_that_was_travelled():
+    options = dict(draws=64, warmup=40, seed=1, progress=False)
+    cut = hamiltonian_monte_carlo(quartic, starts(8), trajectory=1e6, most_steps=3, **options)
+    assert cut.stats["n_steps"].max() == 3 and cut.facts["trajectory"] == pytest.approx(3 * cut.facts["step_size"])
+    assert cut.facts["doubts"] == ("100% of the trajectories were cut at most_steps=3",)
+    whole = hamiltonian_monte_carlo(quartic, starts(8), trajectory=2.0, **options)
+    assert whole.facts["trajectory"] == 2.0 and "doubts" not in whole.facts
+    half = hamiltonian_monte_carlo(quartic, starts(8), trajectory=2.0, most_steps=int(np.ceil(1.0 / whole.facts["step_size"])), **options)
+    share = float(half.facts["doubts"][0].split("%")[0])
+    assert 35 < share < 65, "jittered lengths are uniform: half of them are longer than half of the longest"
+
+
+def test_the_acceptance_that_was_aimed_at_is_told_beside_the_plain_mean():
+    unit = lambda theta: (-0.5 * theta.square().sum(1), -theta)
+    for wanted in (0.6, 0.9):
+        run = hamiltonian_monte_carlo(unit, starts(64, 20), draws=150, seed=1, target_acceptance=wanted, progress=False)
+        chance = np.maximum(run.stats["acceptance_rate"], 0.1)
+        assert run.facts["harmonic_acceptance"] == pytest.approx(np.mean(1 / (1 / chance).mean(0)))
+        assert wanted - 0.05 < run.facts["harmonic_acceptance"] < run.stats["acceptance_rate"].mean()
 
 
 def test_nothing_is_adapted_among_the_draws():
@@ -269,7 +416,8 @@ def test_hmcnet_takes_pyro_and_networks_without_a_fast_gradient():
     (dict(target_acceptance=1.0), "target_acceptance=1.0"), (dict(trajectory=0), "trajectory=0"), (dict(draws=0), "draws=0"),
     (dict(warmup=3), "warmup=3"), (dict(seed=-1), "seed=-1"), (dict(value_and_gradient=3), "value_and_gradient=3"),
     (dict(value_and_gradient=lambda t: (t, t)), "value_and_gradient: returned"), (dict(value_and_gradient=lambda t: t), "returned Tensor"),
-    (dict(value_and_gradient=lambda t: (t[:, 0] * torch.nan, t)), "not finite in chain 0"), (dict(checkpoint="/no/such/place"), "checkpoint=")])
+    (dict(value_and_gradient=lambda t: (t[:, 0] * torch.nan, t)), "not finite in chain 0"), (dict(checkpoint="/no/such/place"), "checkpoint="),
+    (dict(checkpoint="/tmp"), "^checkpoint='/tmp': cannot be written"), (dict(checkpoint=3), "^checkpoint=3: expected a file name")])
 def test_bad_calls_are_refused_by_name(change, message):
     given = dict(value_and_gradient=quartic, start=starts(4), seed=1, progress=False) | change
     with pytest.raises(ValueError, match=message):

@@ -10,9 +10,10 @@ import torch
 from scipy import special, stats
 
 import uqphys.penalty
-from uqphys.architectures import MLP
+from uqphys.architectures import MLP, LocalEnergyNet, torch_generators
+from uqphys.models import Ising, random_spins
 from uqphys.penalty import (GradientControl, NodeControl, PenaltyNet, SGLDNet, SubsampledPosterior, _Compiled, _fine, _fine_coefficients, _fresh_rows,
-                            mean_acceptance, noise_limit, penalty, penalty_metropolis, stochastic_langevin)
+                            default_run, mean_acceptance, noise_limit, penalty, penalty_metropolis, stochastic_langevin)
 from uqphys.posteriors import NetworkPosterior
 from uqphys.sampling import one_thread
 from uqphys.training import as_samples
@@ -129,11 +130,31 @@ def test_line_is_recovered(name, options):
     assert run.theta.shape == (48, 500, 2) and run.noise.shape == run.refused.shape == run.acceptance.shape == (48, 500)
 
 
-def test_naive_is_wrong_and_would_be_seen():
+def test_a_pair_with_and_without_penalty():
     mean, covariance = LINE.exact()
-    with one_thread():
-        run = penalty_metropolis(LINE, start(48), kind="none", step=1.0, draws=500, burn_in=0, batch_size=10, batches=10, factor=torch.linalg.cholesky(covariance), seed=4)
-    assert np.abs(z_scores(run.theta, mean, covariance)).max() > 8
+    root, heat = torch.linalg.cholesky(covariance), {}
+    for kind in ("closed", "none"):  # equal in all but the penalty
+        with one_thread():
+            run = penalty_metropolis(LINE, start(96), kind=kind, step=0.5, draws=500, burn_in=0, batch_size=10, batches=20, factor=root, seed=4)
+        assert 0.8 < run.noise.mean() < 1.4 and run.refused.mean() < 0.01
+        white = torch.linalg.solve_triangular(root, (run.theta - mean).mT, upper=False).square().mean((1, 2))
+        heat[kind], error = float(white.mean()), float(white.std()) / 96**0.5
+        z = np.abs(z_scores(run.theta, mean, covariance)).max()
+        assert (z < 4 and abs(heat[kind] - 1) < 3 * error < 0.09) if kind == "closed" else (z > 5 and heat[kind] - 1 > 8 * error)
+    assert heat["none"] > 1.3
+
+
+def test_share_of_the_data():
+    mean, covariance = LINE.exact()
+    given = dict(draws=3, burn_in=0, step=0.1, factor=torch.linalg.cholesky(covariance), batch_size=10, batches=10)
+    share = lambda posterior=LINE, begin=start(2), **o: penalty_metropolis(posterior, begin, **(given | o)).touched
+    assert share() == 0.2 and share(proposal="langevin") == 0.4 and share(proposal="langevin", gradient_batch=50) == 0.3
+    assert share(proposal="langevin", gradient_batch=0) == 1.0  # the slope sums all examples
+    assert share(proposal="langevin", gradient_batch=0, control=GradientControl(LINE, start(2))) == 0.2
+    assert share(batch_size=100) == 1.0 and share(batch_size=None) == 1.0  # never more than all
+    posterior = small_posterior(n=1000)
+    begin = 0.3 * posterior.start(2, 1)
+    assert share(posterior, begin, control=NodeControl(posterior, 50), proposal="langevin", factor=None) == (100 + 50) / 1000
 
 
 def test_the_distance_falls_with_the_root_of_the_number_of_draws():
@@ -175,8 +196,8 @@ def test_calibration_by_simulation_tells_the_penalty_from_its_absence():
     root, middle = (1 + x.square().sum(1)).rsqrt()[:, None, None], {}
     for kind in ("closed", "none"):  # equal in all but the penalty
         with one_thread():
-            run = penalty_metropolis(Slopes, truth, kind=kind, step=0.7, draws=9, thin=60, burn_in=0, batch_size=2, batches=40, factor=root, seed=5)
-        assert 1 < run.noise.mean() < 4 and run.refused.mean() < 0.05
+            run = penalty_metropolis(Slopes, truth, kind=kind, step=0.5, draws=9, thin=100, burn_in=0, batch_size=2, batches=40, factor=root, seed=5)
+        assert 1 < run.noise.mean() < 4 and run.refused.mean() < 0.01
         rank = (run.theta < truth[:, None]).sum(1).numpy()
         middle[kind] = (((rank >= 3) & (rank <= 6)).mean() - 0.4) / (0.4 * 0.6 / chains) ** 0.5
     assert abs(middle["closed"]) < 3 < middle["none"]  # heated: the truth lies in the middle of too wide a sample
@@ -241,7 +262,7 @@ def test_compiled_steps_are_the_plain_ones(noise, hidden, outputs, monkeypatch):
     posterior = small_posterior(noise, hidden, outputs)
     control, begin, runs = NodeControl(posterior, 128), 0.3 * posterior.start(3, 2), {}
     root = (0.02 if noise != "none" else 0.001) * torch.eye(posterior.size, dtype=torch.float64).expand(3, -1, -1)
-    cases = (dict(batch_size=None), dict(step=0.02), dict(control=control), dict(control=control, proposal="langevin", leapfrog=3, thin=2),
+    cases = (dict(batch_size=None), dict(step=0.02), dict(step=0.02, run_length=1), dict(control=control), dict(control=control, run_length=12), dict(control=control, proposal="langevin", leapfrog=3, thin=2),
              dict(control=control, proposal="langevin", target="tempered", kind="series"), dict(control=control, kind="half"), dict(control=control, kind="none"))
     for compiled in (True, False):
         if not compiled:
@@ -263,8 +284,9 @@ def test_runs_of_neighbours_are_fair():
     assert torch.equal(runs[:, 1:], (runs[:, :1] + torch.arange(1, 4)) % 40)
     posterior = small_posterior(n=10_000)
     problem = SubsampledPosterior(posterior, 50, 400)
-    assert problem.run == 2 and torch.equal(problem.order.sort()[0], torch.arange(10_000)) and not torch.equal(problem.order, torch.arange(10_000))
-    assert [SubsampledPosterior(LINE, 8).run, SubsampledPosterior(posterior, 25).run] == [1, 1]
+    assert problem.run_length == 2 and torch.equal(problem.order.sort()[0], torch.arange(10_000)) and not torch.equal(problem.order, torch.arange(10_000))
+    assert [SubsampledPosterior(LINE, 8).run_length, SubsampledPosterior(posterior, 25).run_length, default_run(40_000, 40)] == [1, 1, 8]
+    assert torch.equal(SubsampledPosterior(posterior, 50, run_length=1).order, torch.arange(10_000))
     generator = torch.Generator().manual_seed(0)
     at = 0.3 * posterior.start(1, 2)
     exact = SubsampledPosterior(posterior, None).log_ratios(at, 1.001 * at, generator).item()
@@ -272,31 +294,57 @@ def test_runs_of_neighbours_are_fair():
     assert abs(float(d.mean()) - exact) < 4 * float(d.std()) / 400**0.5
 
 
+def test_batches_of_runs_are_independent_and_as_noisy_as_independent_draws():
+    rng = np.random.default_rng(3)
+    x = np.sort(rng.uniform(-1, 1, (40_000, 1)), 0)  # sorted: neighbours are alike before they are put into a random order
+    posterior = NetworkPosterior(MLP((1,), (3,)), as_samples(x, np.sin(4 * x) + 0.2 * rng.normal(size=x.shape)))
+    generator, spread = torch.Generator().manual_seed(0), {}
+    at = 0.3 * posterior.start(16, 2)
+    new = at + 0.01 * torch.randn(at.shape, dtype=torch.float64, generator=generator)
+    exact = SubsampledPosterior(posterior, None).log_ratios(at, new, generator)[:, 0]
+    for run in (1, 8):
+        problem = SubsampledPosterior(posterior, 40, 5, run_length=run)
+        d = torch.stack([problem.log_ratios(at, new, generator) for _ in range(400)])  # (repeats, moves, batches)
+        spread[run] = d.var((0, 2))
+        z = (d.mean((0, 2)) - exact) / (spread[run] / 2000).sqrt()
+        assert float(z.square().sum()) < stats.chi2.ppf(0.999, 16)  # unbiased
+        assert abs(float((d.var(2).mean(0) / 5 / d.mean(2).var(0)).mean()) - 1) < 0.1  # the variance that is believed is there
+    assert abs(float((spread[8] / spread[1]).mean()) - 1) < 0.1
+
+
 def test_one_percent_is_cheap():
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (100_000, 1))
     posterior = NetworkPosterior(MLP((1,), (3,)), as_samples(x, np.sin(4 * x) + 0.2 * rng.normal(size=x.shape)))
-    control, begin, seconds = NodeControl(posterior, 128), 0.3 * posterior.start(16, 2), []
-    for k in range(4):  # in turns, and the fastest of each: other work on the machine only adds
-        seconds.append([penalty_metropolis(posterior, begin, step=0.01, burn_in=0, draws=draws, **o).seconds
-                        for draws, o in ((4, dict(batch_size=None)), (64, dict(batch_size=40, batches=25, control=control)))])
-    full, penalised = np.min(seconds[1:], axis=0)
-    assert full > 14 * penalised and full < 0.05  # the study finds more than 20; the second: compiled, not plain torch
+    control, begin, small = NodeControl(posterior, 128), 0.3 * posterior.start(16, 2), dict(batch_size=40, batches=25)
+    turns = ((4, dict(batch_size=None)), (64, small | dict(control=control)), (64, small | dict(control=control, run_length=1)))
+    for _ in range(4):  # the machine is shared, so that one of four measurements must do; in turns, and the fastest of each: other work only adds
+        seconds = [[penalty_metropolis(posterior, begin, step=0.01, burn_in=0, draws=draws, **o).seconds for draws, o in turns] for k in range(9)]
+        full, runs, independent = np.min(seconds[1:], axis=0)
+        if full > 18 * runs and full > 13 * independent:
+            break
+    assert full > 18 * runs and full > 13 * independent and full < 0.05  # the study finds more than 20 and 14; the last: compiled, not plain torch
 
 
 def test_the_study():
     told = json.loads((Path(__file__).parents[1] / "studies/penalty.json").read_text())
-    found, z, spread = told["found"], told["z"], {name: np.mean(np.array(m["sd"]) / told["found"]["hmc"]["sd"]) for name, m in told["found"].items()}
+    found, z, width = told["found"], told["z"], told["width"]
     assert max(found["hmc"]["r_hat"]) < 1.01 and told["told"]["hmc"]["divergences"] == 0 and told["told"]["hmc"]["reached"] >= 4
-    assert told["told"]["penalty"]["touched"] == 0.01 and max(np.abs(z["penalty"]["mean"]).max(), np.abs(z["penalty"]["sd"]).max()) < 4
-    for name in ("nodes closed", "few closed", "none closed", "nodes none"):
-        assert np.abs(z[name]["mean"]).max() < 4.5 and np.abs(z[name]["sd"]).max() < 4.5, name
-    for name in ("few", "none"):
+    assert len(z["penalty"]["mean"]) == len(told["grid"]) + 1  # the function, and ln sigma
+    for name in ("penalty", "nodes closed", "nodes none", "few closed", "drawn closed", "none closed"):
+        function = np.array(z[name]["mean"])[: -1 if name == "none closed" else None]  # without control, skewed noise shifts ln sigma
+        assert max(np.abs(function).max(), np.abs(z[name]["sd"]).max()) < 4.5, name
+        assert abs(width[name]["ratio"] - 1) < 3.5 * width[name]["error"] < 3.5 * (0.07 if "none" in name else 0.03), name
+    for name in ("few", "drawn", "none"):
         same = [{k: told["told"][f"{name} {kind}"][k] for k in ("chains", "step", "touched")} for kind in ("closed", "none")]
-        assert same[0] == same[1] and told["told"][f"{name} closed"]["noise"] > 1
-        assert np.abs(z[f"{name} none"]["sd"]).max() > 5 and spread[f"{name} none"] > 1.15 and abs(spread[f"{name} closed"] - 1) < 0.15
+        assert same[0] == same[1] and 1 < told["told"][f"{name} closed"]["noise"] < 4 and told["told"][f"{name} closed"]["touched"] < 0.0103
+        assert np.abs(z[f"{name} none"]["sd"]).max() > 5 and width[f"{name} none"]["ratio"] > 1.15
+        assert width[f"{name} none"]["ratio"] - 1 > 5 * width[f"{name} none"]["error"]
     assert max(max(found[name]["r_hat"]) for name in found if not name.startswith("none")) < 1.05
-    assert all(one["ratio"] > 20 for one in told["timing"]["steps"])
+    shift = (found["none closed"]["mean"][-1] - found["hmc"]["mean"][-1]) / found["hmc"]["sd"][-1]
+    assert abs(shift + 100 * told["told"]["none closed"]["noise"] * found["hmc"]["sd"][-1]) < 0.25  # by as much as its third cumulant foretells
+    ratios = {drawn: [one["ratio"] for one in told["timing"]["steps"] if one["drawn"] == drawn] for drawn in ("runs", "independent")}
+    assert min(ratios["runs"]) > 20 and min(ratios["independent"]) > 14 and len(ratios["runs"]) == 9
 
 
 def test_slope_is_a_gradient():
@@ -323,7 +371,7 @@ def test_networks_fit_predict_save_load(kind, tmp_path):
     again = kind.load(tmp_path / "net.uq")
     assert np.array_equal(again.predict(grid).draws, net.predict(grid).draws) and again.options == net.options
     if kind is PenaltyNet:
-        assert net.diagnostics["touched"] == 200 / 400 and 0 <= net.diagnostics["refused"] < 0.05 and 0.3 < net.diagnostics["acceptance"] <= 1
+        assert net.diagnostics["touched"] == (200 + 128) / 400 and net.run is not None and again.run is None and 0 <= net.diagnostics["refused"] < 0.05 and 0.3 < net.diagnostics["acceptance"] <= 1
         assert {"noise_variance", "refused", "acceptance_rate"} <= set(net.inference.sample_stats)
 
 
@@ -342,6 +390,17 @@ def test_networks_say_what_is_wrong_with_their_settings(monkeypatch):
     for net in (PenaltyNet(MLP((1,), (1,)), batch_size=61, target="tempered", **small), SGLDNet(MLP((1,), (1,)), batch_size=61, target="tempered", **small)):
         with pytest.raises(ValueError, match="batch_size=61.*tempered.*at most 60"):
             net.fit(x, y, progress=False)
+
+
+def test_networks_of_few_rows_and_of_huge_targets(monkeypatch):
+    monkeypatch.setattr(uqphys.penalty, "_climb", functools.partial(uqphys.penalty._climb, steps=20))
+    x, small = np.array([[0.0], [0.5], [1.0]]), dict(batch_size=1, batches=5, chains=2, chain_draws=10, burn_in=5, starts=1, draws=10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        net = PenaltyNet(MLP((1,), (1,)), run_length=1, **small).fit(x, np.sin(x), progress=False)
+        assert net.predict(x).draws.shape == (10, 3, 1) and net.options["run_length"] == 1
+        with pytest.raises(ValueError, match=r"y has means.*spreads.*e\+199"):
+            net.fit(x, 1e200 * np.sin(x), progress=False)
 
 
 def test_same_seed_same_bits():
@@ -364,8 +423,59 @@ def test_same_seed_same_bits():
     (lambda: SubsampledPosterior(LINE, 10, target="hot"), "target='hot'"), (lambda: penalty_metropolis(LINE, start(2), draws=0), "draws=0"),
     (lambda: penalty_metropolis(LINE, start(2), proposal="jump"), "proposal='jump'"), (lambda: penalty_metropolis(LINE, start(2), step=0.0), "step=0.0"),
     (lambda: stochastic_langevin(LINE, start(2), step=-1.0), "step=-1.0"), (lambda: PenaltyNet(batches=1), "batches=1"),
+    (lambda: penalty("a", 5), "chi_square of type <U1"), (lambda: penalty(1j, 5), "chi_square of type complex128"), (lambda: penalty(None, 5), "chi_square of type object"),
+    (lambda: penalty([[1.0], [1.0, 2.0]], 5), "chi_square"), (lambda: mean_acceptance("a", 1.0), "delta of type"), (lambda: mean_acceptance(0.0, 1e200), "sigma=1e+200"),
+    (lambda: penalty(1.0, 5, "series", 20_000), "terms=20000: expected at most 400"), (lambda: PenaltyNet(terms=10**9), "terms=1000000000"),
+    (lambda: penalty_metropolis(LINE, start(2), terms=401), "terms=401"), (lambda: penalty_metropolis(None, start(2)), "posterior of type NoneType"),
+    (lambda: SubsampledPosterior(np.zeros(3)), "posterior of type ndarray"), (lambda: NodeControl(LINE), "posterior of type Line has no inputs"),
+    (lambda: GradientControl(None, start(2)), "posterior of type NoneType"), (lambda: GradientControl(LINE, start(2).numpy()), "reference="),
+    (lambda: GradientControl(LINE, start(2) * np.nan), "reference="), (lambda: SubsampledPosterior(LINE, 10**9), "batch_size=1000000000"),
+    (lambda: SubsampledPosterior(LINE, 10, gradient_batch=10**9), "gradient_batch=1000000000"),
+    (lambda: penalty_metropolis(LINE, start(3), control=GradientControl(LINE, start(2))), "reference of shape (2, 2)"),
+    (lambda: stochastic_langevin(LINE, start(3), step=0.1, control=GradientControl(LINE, start(1))), "reference of shape (1, 2)"),
+    (lambda: SubsampledPosterior(LINE, 10, run_length=3), "run_length=3"), (lambda: SubsampledPosterior(LINE, 10, run_length=0), "run_length=0"),
+    (lambda: SubsampledPosterior(LINE, 1000, run_length=1000), "run_length=1000"), (lambda: PenaltyNet(run_length=0), "run_length=0"),
+    (lambda: default_run(0, 5), "n=0"),
     (lambda: PenaltyNet(control_variate="magic"), "control_variate='magic'"), (lambda: SGLDNet(target="hot"), "target='hot'")])
 def test_bad_input(call, argument):
     with pytest.raises(ValueError, match="(?s)^[^\n]*$") as caught:
         call()
     assert argument in str(caught.value)
+
+
+def test_widths_at_exact_targets_are_those_of_the_model():
+    "Targets that the network meets exactly say nothing about the widths; the Gauss-Newton curvature at the given tolerance does."
+    rng = np.random.default_rng(1)
+    x = rng.uniform(-1.5, 1.5, size=(300, 1))
+    posterior = NetworkPosterior(MLP((1,), (3,)), as_samples(x, np.sin(x)), noise="none", tolerance=0.05)
+    theta = posterior.start(1, 2)[0]
+    f = lambda t: uqphys.penalty._standard(posterior.prior, t[None], posterior.inputs)[0][0, :, 0]
+    posterior.targets = f(theta)[:, None].detach()
+    slopes = torch.autograd.functional.jacobian(f, theta)
+    exact = torch.eye(posterior.size) + slopes.T @ slopes / 0.05**2
+    root = uqphys.penalty._fisher_root(posterior, theta, posterior.n, torch.Generator().manual_seed(3))
+    ratio = torch.linalg.eigvalsh(root.T @ exact @ root)  # 1 for the exact widths
+    assert 0.6 < float(ratio.min()) and float(ratio.max()) < 1.6, ratio
+
+
+def test_starts_do_not_fall_far_below_the_mode():
+    "On a bent ridge a step that is long in units of the widths would start a chain nowhere near the posterior."
+    spins = random_spins((4, 4), 60, seed=3)
+    posterior = NetworkPosterior(LocalEnergyNet(hidden=(4,)), as_samples(spins, Ising((4, 4), K=0.2).energy(spins)[:, None]), noise="none", tolerance=0.02)
+    net = PenaltyNet(LocalEnergyNet(hidden=(4,)), noise="none", tolerance=0.02, batch_size=5, batches=5, chains=6, starts=2, seed=1)
+    start, root, _ = net._prepare(posterior)
+    mode = uqphys.penalty._polish(posterior, uqphys.penalty._climb(posterior, 2, 1), posterior.n, torch_generators(1, 3)[2])[0]
+    assert float(posterior.log_density(start).min()) > float(posterior.log_density(mode[None])) - posterior.size
+    away = 3.0 * torch.randn(6, posterior.size, generator=torch.Generator().manual_seed(1), dtype=torch.float64) @ root.T
+    far, near = posterior.log_density(mode + away), posterior.log_density(uqphys.penalty._around(posterior, mode, away))
+    assert float(far.min()) < float(near.min()) - 100 and float(near.min()) > float(posterior.log_density(mode[None])) - posterior.size
+
+
+def test_sums_over_sites_without_control_variate_go_the_slow_road():
+    spins = random_spins((4, 4), 60, seed=3)
+    net = PenaltyNet(LocalEnergyNet(hidden=(3,)), proposal="random_walk", control_variate="none", batch_size=5, batches=5, chains=2, starts=2,
+                     chain_draws=6, burn_in=4, seed=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net.fit(spins, Ising((4, 4), K=0.2).energy(spins)[:, None], progress=False)
+    assert np.isfinite(net.predict(spins[:5]).mean).all()

@@ -177,7 +177,30 @@ def test_chains_that_disagree_are_not_believed():
     with pytest.warns(UserWarning, match="the chains disagree"):
         lost.fit(x, y, progress=False)
     assert lost.diagnostics["r_hat"] > 1.05 and any("disagree" in doubt for doubt in lost.doubts)
-    assert set(fine.inference.posterior) == {"function", "log_density"} and "diverging" in fine.inference.sample_stats
+    assert set(fine.inference.posterior) == {"function", "log_density", "log_sigma"} and "diverging" in fine.inference.sample_stats
+
+
+@pytest.mark.parametrize("noise, where", [("homoscedastic", -1), ("heteroscedastic", -4)])  # its level: the one coordinate, or the head's constant
+def test_chains_that_agree_about_functions_but_not_about_the_noise_are_not_believed(noise, where):
+    "Many data, so that the log prior takes the place of the log density: and it does not know the sign of the noise's coordinate."
+    x = np.linspace(-1, 1, 20_000)[:, None]
+
+    class Torn(BayesianNetwork):
+        apart = True
+
+        def _infer(self, posterior, progress):
+            theta = posterior.prior.draw(800, 1).reshape(4, 200, -1)
+            theta[..., where] = theta[..., where].abs() + 0.5
+            sign = torch.tensor([1.0, -1.0, 1.0, -1.0])[:, None].expand(4, 200)
+            theta[..., where] *= sign if self.apart else sign.flatten()[torch.randperm(800, generator=torch.Generator().manual_seed(2))].reshape(4, 200)
+            return Chains(theta, {}, {})
+    torn, mixed = Torn(MLP((1,), (3,)), noise=noise), Torn(MLP((1,), (3,)), noise=noise)
+    mixed.apart = False
+    with pytest.warns(UserWarning, match="the chains disagree"):
+        torn.fit(x, np.sin(3 * x), progress=False)
+    mixed.fit(x, np.sin(3 * x), progress=False)
+    assert set(torn.inference.posterior) == {"function", "log_prior", "log_sigma"} and torn.diagnostics["r_hat"] > 1.5
+    assert not mixed.doubts and mixed.diagnostics["r_hat"] < 1.02
 
 
 class Given(BayesianNetwork):
@@ -248,9 +271,9 @@ def test_the_diagnosis_does_not_look_at_many_data_for_every_draw(monkeypatch):
         surrogate.make, surrogate.stats = (lambda p: p.prior.draw(800, 1).reshape(4, 200, -1)), stats
         return surrogate.fit(x[:n], np.sin(3 * x[:n]), progress=False)
     few = fitted(50)
-    assert sum(asked) == 800 * 50 and set(few.inference.posterior) == {"function", "log_density"}
+    assert sum(asked) == 800 * 50 and set(few.inference.posterior) == {"function", "log_density", "log_sigma"}
     many = fitted(20_000)
-    assert sum(asked) <= 200 * 20_000 and set(many.inference.posterior) == {"function", "log_prior"}
+    assert sum(asked) <= 200 * 20_000 and set(many.inference.posterior) == {"function", "log_prior", "log_sigma"}
     assert many.inference.posterior["log_prior"].shape == (4, 200) and 400 < many.diagnostics["effective_samples"] < 1600 and not many.doubts
     known = fitted(20_000, {"lp": np.random.default_rng(1).normal(size=(4, 200))})
     assert not asked and np.array_equal(known.inference.posterior["log_density"], known.inference.sample_stats["lp"])
@@ -284,6 +307,17 @@ def test_a_network_is_found_for_the_data(x, kind):
     assert isinstance(surrogate.prior.network, kind) and surrogate.predict(x).mean.shape == (20, 2)
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.int8, np.uint8, np.float32])
+def test_whole_numbers_are_standardised_like_any_numbers(kind):
+    "The type of the inputs does not matter; only spins, which are +1 and -1, are left as they are."
+    x, y = np.arange(40)[:, None], rng.normal(size=(40, 1))
+    one, two = (Guess(MLP((1,), (3,)), seed=1).fit(inputs, y, progress=False) for inputs in (x.astype(kind), x.astype(float)))
+    assert one.prior.network.offset == 19.5 and np.array_equal(one.predict(x).draws, two.predict(x).draws)
+    y = rng.normal(size=(20, 1))
+    one, two = (Guess(MLP((4, 4), (3,)), seed=1).fit(inputs, y, progress=False) for inputs in (SPINS.astype(kind if kind != np.uint8 else np.int8), SPINS.astype(float)))
+    assert not one.prior.network.offset.any() and np.array_equal(one.predict(SPINS).draws, two.predict(SPINS).draws)
+
+
 def test_examples_come_as_arrays_or_samples():
     x, y = VECTORS, rng.normal(size=(20, 1))
     one = Guess(seed=1).fit(x, y, progress=False)
@@ -309,7 +343,19 @@ BAD = [
     ("path", lambda: Guess.load("nothing.safetensors")),
     ("learning_rate", lambda: posterior_of("MLP").maximise(posterior_of("MLP").start(1, 0), learning_rate=0)),
     ("steps", lambda: posterior_of("MLP").maximise(posterior_of("MLP").start(1, 0), steps=0)),
+    ("data of type ndarray", lambda: NetworkPrior(MLP((3,)), VECTORS)), ("data of type NoneType", lambda: NetworkPosterior(MLP((3,)), None)),
+    ("does not say how it infers", lambda: BayesianNetwork().fit(VECTORS, y1, progress=False)),
+    ("x=.*rows of one length", lambda: Guess().fit(VECTORS, y1, progress=False).predict([[1], [2, 3]])),
+    ("theta of dtype torch.float32", lambda: posterior_of("MLP").log_density(posterior_of("MLP").start(2, 0).float())),
+    ("theta of type NoneType", lambda: posterior_of("MLP").maximise(None)),
+    ("theta of type ndarray", lambda: posterior_of("MLP").maximise(posterior_of("MLP").start(2, 0).numpy())),
+    ("theta: 2 of 2 climbs left", lambda: posterior_of("MLP").maximise(posterior_of("MLP").start(2, 0) * np.nan, steps=2)),
+    ("theta: .* climbs left .*below 1e[+]30", lambda: posterior_of("MLP").maximise(posterior_of("MLP").start(2, 0), steps=5, learning_rate=1e30)),
 ]
+for rows in (torch.tensor([20]), torch.tensor([-1]), torch.tensor([0.5]), [1, 2], torch.zeros(3, 2, dtype=torch.int64), torch.tensor([True])):
+    BAD.append(("rows=.*numbers from 0 to 19", lambda rows=rows: posterior_of("MLP").log_likelihoods(posterior_of("MLP").start(4, 0), rows)))
+for unit in (1e200, 1e-200):  # the variance of such noise is infinite, or zero
+    BAD.append(("y has means .*measure y in other units", lambda unit=unit: Guess().fit(VECTORS, unit * y1, progress=False)))
 
 
 @pytest.mark.parametrize("number", range(len(BAD)))

@@ -284,6 +284,26 @@ def test_average_score_sees_errors_in_common_and_single_scores_do_not():
     assert abs(np.mean(z[0]) - 1) < 5 * np.sqrt(2 / 300 + 2 / 800) and np.mean(z[1]) > 10
     assert np.mean(crps[1]) > np.mean(crps[0]) + 0.05 and np.array_equal(single[0], single[1])
     assert average_score(joint, worlds[0], 7)["batches"] == 5
+    gap = np.array([average_score(apart, w, 40)["joint_energy_score"] - average_score(joint, w, 40)["joint_energy_score"] for w in worlds[:100]])
+    assert gap.mean() > 5 * gap.std(ddof=1) / 10
+
+
+def test_the_joint_energy_score_is_that_of_the_library_and_has_no_bias():
+    rng = np.random.default_rng(21)
+    members, truth = rng.normal(size=(30, 4, 6)), rng.normal(size=(4, 6))
+    library = scoringrules.es_ensemble(truth, np.moveaxis(members, 0, 1), m_axis=-2, v_axis=-1, estimator="fair").mean()
+    assert abs(module._joint_energy_score(members, truth) - library) < 1e-12
+    found = [module._joint_energy_score(rng.standard_normal((5, 40, 3)), rng.standard_normal((40, 3))) for _ in range(100)]
+    exact = gamma(2) / gamma(1.5)  # half the mean distance of two standard normal vectors in three dimensions
+    assert abs(np.mean(found) - exact) < 4 * np.std(found) / 10
+
+
+def test_the_joint_score_takes_all_outputs_of_a_batch_as_one_vector():
+    p, y = make("mixture", n=6, d=2, s=200), np.random.default_rng(5).normal(size=(6, 2))
+    rows = np.random.default_rng(3).permutation(6).reshape(2, 3)
+    members = p.sample(200, 3)[:, rows].reshape(200, 2, 6)
+    library = scoringrules.es_ensemble(y[rows].reshape(2, 6), np.moveaxis(members, 0, 1), m_axis=-2, v_axis=-1, estimator="fair").mean()
+    assert average_score(p, y, 3, seed=3)["joint_energy_score"] == pytest.approx(library, rel=1e-12)
 
 
 # ---- edges
@@ -305,6 +325,15 @@ def test_take_gives_the_same_beliefs(law):
         q = p.take(rows)
         assert np.array_equal(q.log_prob(y[chosen]), p.log_prob(y)[chosen]) and np.array_equal(q.draws, p.draws[:, chosen])
         np.testing.assert_allclose(q.interval(0.9), np.array(p.interval(0.9))[:, chosen], atol=1e-12)
+
+
+def test_sizes_and_shapes_are_refused_by_name():
+    p = make("normal")
+    for call, says in ((lambda: p.sample(10**18), "k=1000000000000000000: expected at most"), (lambda: calibration(p, p.mean, [[0.1], [0.2, 0.3]]), "levels="),
+                       (lambda: Predictive([[0.0]], [[1e308]], [[1e308]], [[[0.0]]]), "epistemic \\+ aleatoric=inf")):
+        with pytest.raises(ValueError, match=says):
+            call()
+    assert isinstance(hash(p), int)
 
 
 @pytest.mark.parametrize("rows", [[], [9], "all", 0.5, [True, False], [[0, 1]]])

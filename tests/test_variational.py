@@ -156,7 +156,7 @@ def test_the_bound_is_that_of_the_evidence_with_all_its_constants():
     covariance = (J @ J.T + 0.4**2 * torch.eye(30)) * float(posterior.prior.scale) ** 2
     exact = float(torch.distributions.MultivariateNormal(torch.full((30,), y.mean(), dtype=torch.float64), covariance).log_prob(torch.as_tensor(y[:, 0])))
     assert abs(net.diagnostics["evidence_bound"] - exact) < 0.05 and abs(net.guide.history[-50:].mean() - exact) < 0.05
-    assert net.doubts == () and net.diagnostics["pareto_k"] < 0.7
+    assert net.doubts == () and net.diagnostics["pareto_k"] < 0.7 and net.diagnostics["reweightable"] is True
 
 
 def test_other_units_of_the_targets_shift_the_bound_by_their_logarithm():
@@ -235,6 +235,33 @@ def test_what_is_loaded_has_the_guide_and_may_be_fitted_again_as_the_original(tm
     assert VariationalNet.load(tmp_path / "given").template is not None
 
 
+class Heir(VariationalNet):
+    "A subclass, which must be able to keep itself."
+
+
+def test_a_file_is_written_once_and_whole_by_subclasses_too(tmp_path, monkeypatch):
+    "There is no moment at which an older file is gone and the new one is half there."
+    from uqphys import posteriors
+    x = np.linspace(-1, 1, 20)[:, None]
+    net, writes, own = silent(Heir(MLP((1,), (3,)), steps=20, starts=1, rank=2), x, np.sin(x)), [], posteriors.save_state
+    monkeypatch.setattr(posteriors, "save_state", lambda path, state: (writes.append(set(state)), own(path, state)))
+    net.save(tmp_path / "net")
+    assert len(writes) == 1 and {"guide", "weights"} <= writes[0] and not hasattr(variational, "save_state")
+    again = Heir.load(tmp_path / "net")
+    assert type(again) is Heir and torch.equal(again.guide.factor, net.guide.factor) and np.array_equal(again.predict(x).draws, net.predict(x).draws)
+    with pytest.raises(ValueError, match="holds something else than 'VariationalNet'"):
+        VariationalNet.load(tmp_path / "net")
+
+
+def test_a_fit_that_fails_leaves_the_guide_of_the_one_before(monkeypatch):
+    net, x = fitted(steps=20)
+    guide, draws = net.guide, net.predict(x).draws
+    monkeypatch.setattr(Guide, "draw", lambda self, k, seed, own=Guide.draw: own(self, k, seed) * (np.nan if k == 20 else 1.0))
+    with pytest.raises(ValueError, match="weights are not finite"):
+        net.fit(x, np.sin(x), progress=False)
+    assert net.guide is guide and np.array_equal(net.predict(x).draws, draws)
+
+
 @pytest.mark.parametrize("noise", ["homoscedastic", "heteroscedastic", "none"])
 @pytest.mark.parametrize("rank", [0, 3])
 def test_a_network_is_fitted_saved_and_loaded(noise, rank, tmp_path):
@@ -242,6 +269,7 @@ def test_a_network_is_fitted_saved_and_loaded(noise, rank, tmp_path):
     p = net.predict(x)
     assert p.draws.shape == (20, 40, 1) and (p.aleatoric > 0).all() == (noise != "none")
     assert {"evidence_bound", "evidence_spread", "pareto_k"} <= set(net.diagnostics) and "r_hat" not in net.diagnostics
+    assert net.diagnostics["reweightable"] is (net.diagnostics["pareto_k"] < 0.7) and "reweightable" not in repr(net)
     net.save(tmp_path / "net")
     again = VariationalNet.load(tmp_path / "net")
     assert np.array_equal(again.predict(x).draws, p.draws) and again.options == net.options and again.doubts == net.doubts
@@ -269,6 +297,19 @@ def test_a_fit_that_has_not_ended_is_doubted():
         VariationalNet(MLP((1,), (10,)), steps=300, starts=1, seed=1, annealing=0.0).fit(x, np.sin(2 * x), progress=False)
 
 
+def plain_guide():
+    return Guide(ZERO, ZERO + 1, torch.zeros(1, 4, 0, dtype=torch.float64), np.zeros((0, 1)))
+
+
+def test_an_annealing_shorter_than_a_step_is_none():
+    "The density is called with a weight, as is promised for any annealing above 0, and the weight is 1."
+    seen = []
+    guide = fit_guide(lambda theta, weight: (seen.append(weight), -weight * (theta**2).sum(-1))[1], ZERO, steps=10, annealing=0.05)
+    assert set(seen) == {1.0} and len(guide.history) == 10
+    plain = fit_guide(lambda theta: -(theta**2).sum(-1), ZERO, steps=10)
+    assert torch.equal(guide.mean, plain.mean) and np.array_equal(guide.history, plain.history)
+
+
 @pytest.mark.parametrize("call,message", [
     (lambda: VariationalNet(rank=-1), "rank=-1"),
     (lambda: VariationalNet(steps=5), "steps=5.*>= 10"),
@@ -279,7 +320,22 @@ def test_a_fit_that_has_not_ended_is_doubted():
     (lambda: VariationalNet().predict(np.zeros((1, 1))), "not fitted"),
     (lambda: fit_guide(lambda t: t.sum(-1), np.zeros((1, 2))), r"start=.*\(R, P\)"),
     (lambda: fit_guide(lambda t: t.sum(-1), ZERO, seed=-1), "seed=-1"),
-    (lambda: Guide(ZERO, ZERO + 1, torch.zeros(1, 4, 0, dtype=torch.float64), np.zeros((0, 1))).draw(0, seed=1), "k=0"),
+    (lambda: plain_guide().draw(0, seed=1), "k=0"),
+    (lambda: plain_guide().log_prob(torch.zeros(3)), r"theta of type Tensor, shape \(3,\): expected a float64 tensor \(1, any, 4\)"),
+    (lambda: plain_guide().log_prob(None), "theta of type NoneType"),
+    (lambda: plain_guide().log_prob(np.zeros((1, 3, 4))), "theta of type ndarray"),
+    (lambda: plain_guide().log_prob(torch.zeros(2, 3, 4, dtype=torch.float64)), "theta of type Tensor"),
+    (lambda: Guide(1, 2, 3, 4), "mean of type int"),
+    (lambda: Guide(ZERO, -ZERO - 1, torch.zeros(1, 4, 0, dtype=torch.float64), np.zeros((0, 1))), "scale=-1.0: expected standard deviations > 0"),
+    (lambda: Guide(ZERO, ZERO + 1, torch.zeros(1, 3, 0, dtype=torch.float64), np.zeros((0, 1))), r"factor of type Tensor, shape \(1, 3, 0\)"),
+    (lambda: fit_guide(None, ZERO), "log_density=None"),
+    (lambda: fit_guide(lambda t: -(t**2).sum(-1), ZERO, steps=20, annealing=0.5), "log_density=.*a function of theta and a weight"),
+    (lambda: fit_guide(lambda t, w: -w * (t**2).sum(-1), ZERO, steps=20), "log_density=.*a function of theta alone"),
+    (lambda: fit_guide(lambda t: -(t.detach() ** 2).sum(-1), ZERO, steps=20), "log_density: torch cannot follow it"),
+    (lambda: fit_guide(lambda t: -(t**2).sum(-1), ZERO[:0], steps=20), "start="),
+    (lambda: fit_guide(lambda t: -(t**2).sum(-1), ZERO[:, :0], steps=20), "start="),
+    (lambda: fit_guide(lambda t: -(t**2).sum(-1), ZERO, steps=20, width=1e300), r"width=1e\+300: the fit diverges at step 0"),
+    (lambda: fit_guide(lambda t: -(t**2).sum(-1), ZERO, steps=20, learning_rate=1e30), r"learning_rate=1e\+30: the fit diverges at step"),
 ])
 def test_bad_calls(call, message):
     with pytest.raises(ValueError, match=message):

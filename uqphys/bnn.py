@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LastLayer']
 
-# %% ../nbs/31_bnn.ipynb #55441160
+# %% ../nbs/31_bnn.ipynb #3bab876c
 import copy
 from functools import partial
 
@@ -16,11 +16,11 @@ from scipy.special import multigammaln
 from .architectures import LocalEnergyNet, MLP, Network, Regressor, SiteSum, check_choice, pattern_features
 from .last_layer import (InverseWishart, Posterior, _first_row, _interpolate, _row_step, _sigma_of, draw_weights, expectation_maximisation,
                                last_layer_interpolation, last_layer_posterior, last_layer_predictive, update_posterior)
-from .models import _shown, check_count, check_number, check_seed, check_spins
+from .models import _shown, check_count, check_flag, check_number, check_seed, check_spins
 from .sampling import one_thread
 from .training import _class_of, as_samples, load_state, save_state, train
 
-# %% ../nbs/31_bnn.ipynb #cd83f610
+# %% ../nbs/31_bnn.ipynb #ebc76703
 class LastLayer:
     """A network whose last layer is Bayesian: exact posterior, joint draws; any lattice size if the features are sums over sites.
 
@@ -46,29 +46,34 @@ class LastLayer:
         if architecture is not None or prior_mean == "head":
             _check_architecture(architecture)
         self.template = self.architecture = architecture  # each fit starts from a copy of the template
-        self.posterior = None
+        self.posterior, self.no_noise = None, None
 
-# %% ../nbs/31_bnn.ipynb #1db65717
-_CHOICES = dict(noise=("homoscedastic", "heteroscedastic", "none"), row_covariance=("best", "unknown"), prior_mean=("constant", "head"))
+# %% ../nbs/31_bnn.ipynb #1b9d09e3
+_CHOICES = dict(noise=("homoscedastic", "heteroscedastic", "none"), row_covariance=("best", "unknown"), prior_mean=("constant", "head"),
+                column_covariance=("scalar", "full"))
 
 
 def _checked(options):
     "The options of a `LastLayer`, each refused by name if it is out of range."
     options["seed"] = check_seed(options["seed"])
     options["epochs"] = check_count("epochs", options["epochs"], 0)
-    options["draws"] = check_count("draws", options["draws"], 2)
-    if options["column_covariance"] not in ("scalar", "full"):
-        raise ValueError(f"column_covariance={options['column_covariance']!r}: expected 'scalar' or 'full'")
+    options["draws"], kind = check_count("draws", options["draws"], 2), options["column_covariance"]
+    if options["draws"] > 10**6:
+        raise ValueError(f"draws={options['draws']}: expected at most 1000000, they are held in memory")
+    if not isinstance(kind, str):
+        raise ValueError(f"column_covariance={_shown(kind)}: must be one of 'scalar', 'full'; the shape K₀ is taken from the features")
     _ = [check_choice(name, options[name], accepted) for name, accepted in _CHOICES.items()]
     if check_number("strength", options["strength"], "expected a finite number >= 0") < 0:
         raise ValueError(f"strength={options['strength']!r}: expected a finite number >= 0")
+    if options["strength"] and options["column_covariance"] == "scalar":
+        raise ValueError(f"strength={options['strength']!r}: must be 0 for column_covariance='scalar', which has no hyper-prior")
     if options["noise"] == "none" and options["column_covariance"] == "full":
         raise ValueError("column_covariance='full': must be 'scalar' for noise='none', where the data fix no more than one number of K")
     if options["prior_mean"] == "head" and options["epochs"]:
         raise ValueError(f"epochs={options['epochs']}: must be 0 for prior_mean='head'; a head trained on the same data knows them already")
     return options
 
-# %% ../nbs/31_bnn.ipynb #4a2a786b
+# %% ../nbs/31_bnn.ipynb #02f6c38a
 def _check_architecture(network):
     "A torch module with features and a linear head."
     weight = getattr(getattr(network, "head", None), "weight", None)
@@ -78,7 +83,7 @@ def _check_architecture(network):
         raise ValueError(f"architecture with head={_shown(network.head)}: must be linear, without bias (the first feature is 1), in float64")
     return network
 
-# %% ../nbs/31_bnn.ipynb #fdace7cc
+# %% ../nbs/31_bnn.ipynb #28d7974f
 def _copy_of(template):
     "A copy; the `features` of a plain torch module get tensors of the type of its own weights, and give float64."
     network = copy.deepcopy(template)
@@ -93,9 +98,11 @@ def _on_tensors(features, kind, x):
     "What a function of tensors gives for an array, or for a tensor, in double precision."
     return features(x if isinstance(x, torch.Tensor) else torch.as_tensor(np.asarray(x)).to(kind)).double()
 
-# %% ../nbs/31_bnn.ipynb #a5b96c0a
+# %% ../nbs/31_bnn.ipynb #b539ebce
 def _network_for(template, data, seed):
     "A copy of the template; without one a network that fits the data."
+    if np.abs(data.y).max() > 1e140:
+        raise ValueError(f"y={np.abs(data.y).max():.3g}: expected numbers below 1e140, so that their squares are finite")
     if template is not None:
         return _copy_of(template)
     x, outputs = data.x, data.y.shape[1]
@@ -113,7 +120,7 @@ def _learns(network):
     head = {id(p) for p in network.head.parameters()}
     return any(p.requires_grad and id(p) not in head for p in network.parameters())
 
-# %% ../nbs/31_bnn.ipynb #e3647aaf
+# %% ../nbs/31_bnn.ipynb #643d213e
 def _features_of(network, x):
     "Features (n, p) of inputs as a NumPy array; sums over sites share the work among all configurations."
     chunk = int(np.clip(2**21 // max(1, np.prod(np.shape(x)[1:])), 64, 2**15))
@@ -123,16 +130,25 @@ def _features_of(network, x):
         return torch.cat([network.features(x[i : i + chunk]) for i in range(0, len(x), chunk)]).cpu().numpy()
 
 
-def _features(self, x):
-    "Features of inputs; refused before the fit."
+def _fitted(self):
+    "The surrogate itself; refused before the fit."
     if self.posterior is None:
         raise ValueError("surrogate not fitted: call fit(x, y) first")
-    x = x if isinstance(x, torch.Tensor) else np.asarray(x)
+    return self
+
+
+def _features(self, x):
+    "Features of inputs; refused before the fit."
+    _fitted(self)
+    try:
+        x = x if isinstance(x, torch.Tensor) else np.asarray(x)
+    except ValueError:
+        raise ValueError(f"x={_shown(x)}: expected inputs (n, *shape), all of one shape") from None
     if x.ndim == 0 or len(x) == 0:
         raise ValueError(f"x of shape {tuple(x.shape)}: expected inputs (n, *shape), at least one")
     return _features_of(self.architecture, x)
 
-
+# %% ../nbs/31_bnn.ipynb #41680b26
 def _sites_of(features):
     "The first feature, the same in all rows: 1, or the number of sites."
     first = features[:, 0]
@@ -140,7 +156,7 @@ def _sites_of(features):
         raise ValueError(f"architecture: its first feature is {_shown(first[:3].tolist())} ...; must be 1, or the number of sites, in every row")
     return first[0]
 
-# %% ../nbs/31_bnn.ipynb #c8494b50
+# %% ../nbs/31_bnn.ipynb #732b40f1
 def _noise_basis(features, q):
     "Centre, scale and leading principal directions of features per site: what σ(x) may depend on."
     centre, scale = features.mean(0), np.maximum(features.std(0), 1e-12)
@@ -164,7 +180,7 @@ def _sigma(self, features):
         return growth
     return _sigma_of(_noise_directions(self.noise_basis, features, self.noise_range), self.noise_weights) * growth
 
-# %% ../nbs/31_bnn.ipynb #6505a9ae
+# %% ../nbs/31_bnn.ipynb #1925bceb
 class _Layer:
     "The layer on given features: its hyperparameters and posterior, in the units of the targets."
 
@@ -185,7 +201,7 @@ class _Layer:
         if options["row_covariance"] == "unknown":
             _unknown(self, d)
 
-# %% ../nbs/31_bnn.ipynb #2b9463a2
+# %% ../nbs/31_bnn.ipynb #71d57f0d
 def _unknown(self, d):
     "The law of V under Jeffreys' prior, after the rows."
     n = self.known
@@ -208,7 +224,7 @@ def _check_unknown(y):
         raise ValueError(f"y with relative spreads {_shown(spread.tolist())}: each output must vary, and none be a linear function of others, "
                          "for row_covariance='unknown'; expected row_covariance='best', or other outputs")
 
-# %% ../nbs/31_bnn.ipynb #6e213d7d
+# %% ../nbs/31_bnn.ipynb #117258e0
 _PER_DIRECTION = 50  # examples for each direction that σ(x) may depend on
 
 
@@ -240,11 +256,7 @@ def _exact(self, features, y, prior_mean, base):
 
 _Layer._noisy, _Layer._exact = _noisy, _exact
 
-# %% ../nbs/31_bnn.ipynb #51f17846
-_KEPT = ("posterior", "column_covariance", "row_covariance", "row_law", "noise_basis", "noise_range", "noise_weights", "rounding", "evidence",
-         "prior_mean", "sites", "grain")  # what a fit leaves behind, beside the network
-
-
+# %% ../nbs/31_bnn.ipynb #641cde02
 def _fit(self, x, y=None, *, groups=None, progress=True):
     """Train the features, then infer the last layer. Returns self.
 
@@ -252,7 +264,7 @@ def _fit(self, x, y=None, *, groups=None, progress=True):
     when rows are held out in the training. progress: show a bar. `ValueError` if the data does not fit, or (noise='none')
     if the features cannot reproduce it.
     """
-    data, options = as_samples(x, y, groups, minimum=4), self.options
+    data, options, progress = as_samples(x, y, groups, minimum=4), self.options, check_flag("progress", progress)
     if options["row_covariance"] == "unknown":
         _check_unknown(data.y)
     network = _network_for(self.template, data, options["seed"])
@@ -263,20 +275,46 @@ def _fit(self, x, y=None, *, groups=None, progress=True):
         features = _features_of(network, data.x)
         prior_mean = _prior_mean(network, features, data.y, options)
         layer = _Layer(features, data.y, prior_mean, options)
-    layer.prior_mean, layer.grain = prior_mean, _grain(np.column_stack([features, data.y]))
+    layer.prior_mean, layer.grain, layer.no_noise = prior_mean, _grain(np.column_stack([features, data.y])), None
     for name in _KEPT:
         setattr(self, name, getattr(layer, name))
     self.architecture, self._rows, self._seen = network, [(features, data.y)], np.zeros(0, dtype=np.int64)
+    small = 1e-10 * np.diag(_first_row(data.y))
+    self.no_noise = small if options["noise"] != "none" and (np.diag(self.row_covariance) < small).any() and self.spare <= 0 else None
     return self
 
-# %% ../nbs/31_bnn.ipynb #caa21cdf
+# %% ../nbs/31_bnn.ipynb #88349f7b
+_KEPT = ("posterior", "column_covariance", "row_covariance", "row_law", "noise_basis", "noise_range", "noise_weights", "rounding", "evidence",
+         "prior_mean", "sites", "grain", "no_noise")  # what a fit leaves behind, beside the network
+
+
 def _grain(columns):
     "The unit in which each column is rounded when rows are compared: 1, or a power of two for numbers that are all tiny or huge."
     size = np.abs(columns).max(0)
     usual = (size == 0) | ((2.0**-10 < size) & (size < 2.0**20))
     return np.where(usual, 1.0, np.exp2(np.round(np.log2(np.where(size > 0, size, 1)))))
 
-# %% ../nbs/31_bnn.ipynb #8baf0896
+
+LastLayer.degenerate = property(lambda self: self.no_noise is not None and bool((np.diag(self.row_covariance) < self.no_noise).any()),
+                                doc="Were there no more examples than features, and has the evidence left no noise at all?")
+
+# %% ../nbs/31_bnn.ipynb #8960255b
+def _known_rows(self):
+    "A hash (64 bits) of each distinct example, in order."
+    from hashlib import blake2b
+
+    for features, y in self._rows:
+        rows = (np.column_stack([features, y]) / self.grain).round(9) + 0.0
+        found = np.frombuffer(b"".join(blake2b(row.tobytes(), digest_size=8).digest() for row in rows), dtype=np.int64)
+        self._seen = np.union1d(self._seen, found)
+    self._rows = []
+    return self._seen
+
+
+LastLayer.spare = property(lambda self: len(_known_rows(_fitted(self))) - self.posterior.mean.shape[1],
+                           doc="Distinct examples beyond the number of features: what is left to judge the fit by.")
+
+# %% ../nbs/31_bnn.ipynb #d7617c33
 def _prior_mean(network, features, y, options):
     "M: the mean of each output (per site), or the head as it is."
     sites = _sites_of(features)
@@ -289,7 +327,7 @@ def _prior_mean(network, features, y, options):
         raise ValueError(f"y of shape {y.shape}: expected (n, {len(head)}), one column for each output of the head")
     return np.array(head, dtype=float)
 
-
+# %% ../nbs/31_bnn.ipynb #9513b4ed
 def _mean(self, x):
     "Posterior mean (n, d) at inputs x (n, *shape): the cheap part of `predict`."
     with one_thread():
@@ -297,16 +335,37 @@ def _mean(self, x):
 
 
 def _predict(self, x):
-    "What the surrogate believes at inputs x (n, *shape), as a `Predictive`: normal, or Student if V is unknown."
+    """What the surrogate believes at inputs x (n, *shape), as a `Predictive`: normal, or Student if V is unknown.
+
+    `ValueError` if it is `degenerate`: fitted to no more examples than features, with no noise left.
+    """
     with one_thread():
         features = _features(self, x)
+        if self.degenerate:
+            raise ValueError(f"surrogate degenerate: fitted to no more distinct examples than its {features.shape[1]} features, and the evidence prefers no "
+                             "noise at all, so error bars mean nothing; expected more examples, or noise='none' if the targets are exact; `mean` can be used")
         row = self.row_covariance if self.row_law is None else self.row_law
         return last_layer_predictive(features, self.posterior, row, _sigma(self, features), self.options["draws"], self.options["seed"])
 
 
 LastLayer.fit, LastLayer.mean, LastLayer.predict = _fit, _mean, _predict
 
-# %% ../nbs/31_bnn.ipynb #414a4073
+# %% ../nbs/31_bnn.ipynb #4a979d60
+def _text(self):
+    "What it is, and what it has learned."
+    options, name = self.options, type(self.architecture).__name__ if self.architecture is not None else "network chosen by the data"
+    start = f"LastLayer({name}, noise {options['noise']!r}, V {options['row_covariance']}, K {options['column_covariance']}"
+    if self.posterior is None:
+        return start + "; not fitted)"
+    d, p = self.posterior.mean.shape
+    kappa = f", kappa {self.column_covariance[0, 0] * self.sites**2:.3g}" if options["column_covariance"] == "scalar" else ""
+    return (f"{start}; {self.spare + p} distinct examples, {p} features, {d} outputs{kappa}, ln evidence {self.posterior.evidence:.4g}"
+            f"{'; DEGENERATE: no noise left, no error bars' if self.degenerate else ''})")
+
+
+LastLayer.__repr__ = _text
+
+# %% ../nbs/31_bnn.ipynb #accd5c24
 def _transfer(
     source,  # a network with a trained head, in the units of the targets; or a fitted LastLayer
     **options,  # those of LastLayer, but for `epochs` and `prior_mean`
@@ -328,7 +387,7 @@ def _transfer(
 
 LastLayer.transfer = staticmethod(_transfer)
 
-# %% ../nbs/31_bnn.ipynb #d2731bc5
+# %% ../nbs/31_bnn.ipynb #975da2a8
 def _update(self, x, y=None):
     """Add examples, exactly, with all hyperparameters as they are: O(p²) a row. Returns self.
 
@@ -351,27 +410,10 @@ def _update(self, x, y=None):
 
 LastLayer.update = _update
 
-# %% ../nbs/31_bnn.ipynb #4de00224
-def _known_rows(self):
-    "A hash (64 bits) of each distinct example, in order."
-    from hashlib import blake2b
-
-    for features, y in self._rows:
-        rows = (np.column_stack([features, y]) / self.grain).round(9) + 0.0
-        found = np.frombuffer(b"".join(blake2b(row.tobytes(), digest_size=8).digest() for row in rows), dtype=np.int64)
-        self._seen = np.union1d(self._seen, found)
-    self._rows = []
-    return self._seen
-
-
-LastLayer.spare = property(lambda self: len(_known_rows(self)) - self.posterior.mean.shape[1],
-                           doc="Distinct examples beyond the number of features: what is left to judge the fit by.")
-
-# %% ../nbs/31_bnn.ipynb #ecdd25ae
+# %% ../nbs/31_bnn.ipynb #53e02328
 def _save(self, path):
     "Write the fitted surrogate to one file; it is replaced only when complete. `ValueError` if the network is no `Network`."
-    if self.posterior is None:
-        raise ValueError("surrogate not fitted: call fit(x, y) first")
+    _fitted(self)
     if not isinstance(self.architecture, Network):
         raise ValueError(f"architecture of type {type(self.architecture).__name__}: cannot be written; expected a Network, such as LocalEnergyNet or MLP")
     kept = {name: getattr(self, name) for name in _KEPT} | {"_seen": _known_rows(self)}
@@ -393,7 +435,7 @@ def _each(change, kind, value):
         return [_each(change, kind, v) for v in value]
     return change(np.ascontiguousarray(value) if kind is np.ndarray else value) if isinstance(value, kind) else value
 
-# %% ../nbs/31_bnn.ipynb #b572f0bd
+# %% ../nbs/31_bnn.ipynb #8fe6fa98
 def _load(path):
     "Read a surrogate written by `save`; `ValueError` naming the file if it is missing, damaged or of another kind."
     state = load_state(path, "LastLayer")
@@ -420,11 +462,10 @@ def _from_data(path, saved):
 
 LastLayer.save, LastLayer.load = _save, staticmethod(_load)
 
-# %% ../nbs/31_bnn.ipynb #4bc22643
+# %% ../nbs/31_bnn.ipynb #cd464892
 def _pattern_energies(self):
     "Mean energy (512,) of a site for each 3x3 pattern; `ValueError` if the network sees further."
-    if self.posterior is None:
-        raise ValueError("surrogate not fitted: call fit(x, y) first")
+    _fitted(self)
     with torch.no_grad(), one_thread():
         return pattern_features(self.architecture).numpy() @ self.posterior.mean[0]
 
@@ -438,5 +479,5 @@ LastLayer.pattern_energies = _pattern_energies
 LastLayer.flip_symmetric = property(lambda self: _declared(self, "flip_symmetric"), doc="Is it blind to a global flip?")
 LastLayer.lattice_symmetric = property(lambda self: isinstance(self.architecture, SiteSum) or _declared(self, "lattice_symmetric"),
                                        doc="Is it blind to rotations and reflections of the lattice?")
-LastLayer.features_trained = property(lambda self: bool(self.options["epochs"]) and _learns(self.architecture),
+LastLayer.features_trained = property(lambda self: bool(self.options["epochs"]) and _learns(_fitted(self).architecture),
                                       doc="Were the features trained on the same data?")

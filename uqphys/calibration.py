@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['probability_integral_transform', 'Coverage', 'coverage_curve', 'plot_calibration', 'plot_pit', 'CalibrationError',
-           'calibration_error', 'sharpness', 'plot_sharpness', 'rescale', 'Recalibration', 'recalibrate',
-           'simulation_based_calibration', 'rank_test', 'plot_ranks']
+           'calibration_error', 'sharpness', 'plot_sharpness', 'score_errors', 'plot_scores', 'rescale',
+           'Recalibration', 'recalibrate', 'simulation_based_calibration', 'rank_test', 'plot_ranks']
 
-# %% ../nbs/301_calibration.ipynb #06783df0
+# %% ../nbs/301_calibration.ipynb #325009c3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -17,17 +17,24 @@ from scipy.stats import binom, chi2, kstest, norm
 
 from .analysis import format_uncertainty
 from .architectures import check_choice
-from .models import _shown, check_count, check_number, check_seed
-from .predictive import Predictive, _check_belief, _cholesky, _law, _level, _levels, _matrix, cdf, interval, log_prob
+from .models import _shown, check_count, check_flag, check_number, check_seed
+from .predictive import Predictive, _check_belief, _cholesky, _crps, _energy_score, _law, _level, _levels, _matrix, cdf, interval, log_prob
 from .training import _checked_groups
 
-# %% ../nbs/301_calibration.ipynb #78c3d50c
+# %% ../nbs/301_calibration.ipynb #1a10fb95
 def probability_integral_transform(
     predictive: Predictive,  # what a surrogate believed
     y,  # what came, (n, d)
 ) -> np.ndarray:  # between 0 and 1, (n, d)
     "Predicted probability of a value below the observed one: uniform if the law is right (Dawid, J. R. Stat. Soc. A 147, 278 (1984))."
     return cdf(predictive, y)
+
+
+def _check_many(name, value, least, most):
+    "A whole number of things that are held in memory."
+    if check_count(name, value, least) > most:
+        raise ValueError(f"{name}={_shown(value)}: expected at most {most}")
+    return int(value)
 
 
 def _axes(ax, width=4.4, height=3.4):
@@ -38,7 +45,7 @@ def _axes(ax, width=4.4, height=3.4):
         raise ValueError(f"ax={_shown(ax)}: expected matplotlib axes, or None for a new figure")
     return ax or plt.subplots(figsize=(width, height), dpi=90, layout="constrained")[1]
 
-# %% ../nbs/301_calibration.ipynb #671ba2ee
+# %% ../nbs/301_calibration.ipynb #76503253
 def _sums(values, groups):
     "Sums of values (n, k) over groups: (G, k), and the rows in each, (G,). Groups None: each row by itself."
     groups = _checked_groups(groups, len(values))
@@ -63,8 +70,8 @@ def _ratio_error(sums, sizes):
     rare = np.minimum(fraction, 1 - fraction) * count < 1
     return fraction, np.where(rare, np.maximum(error, 1 / (count + 2)), error)
 
-# %% ../nbs/301_calibration.ipynb #3eeb80f9
-@dataclass(frozen=True)
+# %% ../nbs/301_calibration.ipynb #a494b625
+@dataclass(frozen=True, eq=False)
 class Coverage:
     "How many observations were inside central intervals."
 
@@ -91,31 +98,35 @@ def coverage_curve(
     sums, sizes = _sums(_inside(predictive, y, levels), groups)
     return Coverage(levels, *_ratio_error(sums, sizes), len(sizes))
 
-# %% ../nbs/301_calibration.ipynb #08e18bae
+# %% ../nbs/301_calibration.ipynb #f41b3600
 def plot_calibration(
     curves: Mapping | Coverage,  # a `Coverage`, or name -> `Coverage`
     ax=None,  # matplotlib axes to draw on; None for new ones
+    errors: Mapping | None = None,  # name -> `CalibrationError`, to be written beside the name
 ):
     "Observed fraction against nominal level, with two-standard-error bars; returns the axes."
-    curves = {None: curves} if isinstance(curves, Coverage) else curves
-    if not isinstance(curves, Mapping) or not all(isinstance(curve, Coverage) for curve in curves.values()):
+    curves, errors = {None: curves} if isinstance(curves, Coverage) else curves, errors or {}
+    if not isinstance(curves, Mapping) or not curves or not all(isinstance(curve, Coverage) for curve in curves.values()):
         raise ValueError(f"curves={_shown(curves)}: expected a Coverage, as coverage_curve gives it, or a dictionary of them")
     ax = _axes(ax)
     ax.plot([0, 1], [0, 1], color="black", lw=0.8)
     for name, curve in curves.items():
-        ax.errorbar(curve.levels, curve.observed, 2 * curve.error, fmt="o-", markersize=3, lw=1, capsize=1.5, label=name)
+        more = f": E = {format_uncertainty(e.value, e.error)}, by luck {e.expected:.3f}" if (e := errors.get(name)) else ""
+        ax.errorbar(curve.levels, curve.observed, 2 * curve.error, fmt="o-", markersize=3, lw=1, capsize=1.5, label=f"{name}{more}")
     ax.set(xlabel="nominal level", ylabel="observed fraction", xlim=(0, 1), ylim=(-0.02, 1.02))
     if set(curves) != {None}:
         ax.legend(frameon=False, fontsize=8)
     return ax
 
-# %% ../nbs/301_calibration.ipynb #dfacbc1f
+# %% ../nbs/301_calibration.ipynb #df2f797e
 def _probabilities(name, value):
     "Numbers between 0 and 1 as (n, d)."
     u = _matrix(name, value)
     u = u[:, None] if u.ndim == 1 else u
-    if u.ndim != 2 or u.size == 0 or u.min() < 0 or u.max() > 1:
+    if u.ndim != 2 or u.size == 0:
         raise ValueError(f"{name} of shape {u.shape}: expected probabilities between 0 and 1, (n,) or (n, d)")
+    if u.min() < 0 or u.max() > 1:
+        raise ValueError(f"{name}={u.min() if u.min() < 0 else u.max()}: expected probabilities between 0 and 1")
     return u
 
 
@@ -126,7 +137,7 @@ def plot_pit(
     ax=None,  # matplotlib axes to draw on; None for new ones
 ):
     "Histogram of the probability integral transform, one standard error on each bar; flat if honest. Returns the axes."
-    u, bins = _probabilities("transform", transform), check_count("bins", bins, 2)
+    u, bins = _probabilities("transform", transform), _check_many("bins", bins, 2, 10**4)
     place = np.minimum((u * bins).astype(int), bins - 1)
     share, error = _ratio_error(*_sums((place[:, :, None] == np.arange(bins)).mean(1), groups))
     ax = _axes(ax)
@@ -135,7 +146,7 @@ def plot_pit(
     ax.set(xlabel="$u=F(y\\,|\\,x)$", ylabel="density", xlim=(0, 1), xticks=[0, 0.5, 1])
     return ax
 
-# %% ../nbs/301_calibration.ipynb #2602d3a2
+# %% ../nbs/301_calibration.ipynb #fbcac8a4
 @dataclass(frozen=True)
 class CalibrationError:
     "Distance of the coverage curve from the diagonal."
@@ -146,7 +157,7 @@ class CalibrationError:
     square: float  # value**2 less the variance of the counts: unbiased for the true squared distance; negative by luck
     groups: int  # independent groups of rows
 
-# %% ../nbs/301_calibration.ipynb #18b718b0
+# %% ../nbs/301_calibration.ipynb #618d7b0a
 def _luck(fraction, variance, levels, sizes):
     "Mean squared distance of a perfect prediction: l(1-l)/N times the design effect of the groups, N rows if independent."
     binomial, count = (fraction * (1 - fraction)).sum(), len(sizes)
@@ -163,7 +174,7 @@ def calibration_error(
     seed: int = 0,  # of the drawing
 ) -> CalibrationError:
     "Root mean square distance of the coverage curve from the diagonal, with its error and the part that is luck."
-    levels, resamples, rng = _levels(levels), check_count("resamples", resamples, 10), np.random.default_rng(check_seed(seed))
+    levels, resamples, rng = _levels(levels), _check_many("resamples", resamples, 10, 10**6), np.random.default_rng(check_seed(seed))
     sums, sizes = _sums(_inside(predictive, y, levels), groups)
     observed, variance = _ratio(sums, sizes)
     weights = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), resamples)
@@ -172,7 +183,7 @@ def calibration_error(
     value, expected = float(distance(observed)), np.sqrt(_luck(observed, variance, levels, sizes))
     return CalibrationError(value, float(distance(again).std(ddof=1)), float(expected), value**2 - float(variance.mean()), len(sizes))
 
-# %% ../nbs/301_calibration.ipynb #202c86ba
+# %% ../nbs/301_calibration.ipynb #0efb51d9
 def sharpness(
     predictive: Predictive,  # what a surrogate believes
     level: float | None = None,  # of the central interval whose width is averaged; None: the mean standard deviation
@@ -199,7 +210,43 @@ def plot_sharpness(
     ax.set(yticks=range(1, len(predictives) + 1), yticklabels=list(predictives), xlabel="predicted standard deviation", xlim=(0, None))
     return ax
 
-# %% ../nbs/301_calibration.ipynb #abb3f018
+# %% ../nbs/301_calibration.ipynb #abe835f0
+def score_errors(
+    predictive: Predictive,  # what a surrogate believed
+    y,  # what came, (n, d)
+    groups=None,  # chain of each row (n,), number or name; None: rows are independent
+) -> dict:  # name -> standard error, the names of `score`
+    "Standard errors of the scores, from the scatter between independent groups of rows."
+    _check_belief(predictive)
+    y, sigma = _matrix("y", y, predictive.mean.shape), np.sqrt(predictive.variance)
+    levels, square = np.array([0.5, 0.9, 0.95]), ((y - predictive.mean) ** 2).mean(1)
+    rows = {"negative_log_density": -log_prob(predictive, y), "crps": _crps(predictive, y).mean(1), "energy_score": _energy_score(predictive, y),
+            "sharpness": sigma.mean(1), "mean_square_z": (((y - predictive.mean) / sigma) ** 2).mean(1)}
+    errors = {name: float(np.sqrt(_ratio(*_sums(row[:, None], groups))[1][0])) for name, row in rows.items()}
+    errors |= dict(zip(("coverage_50", "coverage_90", "coverage_95"), map(float, _ratio_error(*_sums(_inside(predictive, y, levels), groups))[1])))
+    spread, root = np.sqrt(_ratio(*_sums(square[:, None], groups))[1][0]), np.sqrt(square.mean())
+    return {"root_mean_square_error": float(spread / (2 * root)) if root else 0.0, **errors}
+
+# %% ../nbs/301_calibration.ipynb #710be928
+def plot_scores(
+    predictives: Mapping,  # name -> Predictive
+    y,  # what came, (n, d)
+    name: str = "crps",  # which number of `score`
+    groups=None,  # chain of each row (n,); None: rows are independent
+    ax=None,  # matplotlib axes to draw on; None for new ones
+):
+    "One score of several predictions of the same observations, with bars of two standard errors; returns the axes."
+    if not isinstance(predictives, Mapping) or not predictives:
+        raise ValueError(f"predictives={_shown(predictives)}: expected a dictionary, name -> Predictive")
+    found = [(belief.score(y), score_errors(belief, y, groups)) for belief in predictives.values() if _check_belief(belief) is None]
+    name = check_choice("name", name, tuple(found[0][0]))
+    ax = _axes(ax, 4.4, 0.45 * len(predictives) + 1)
+    place = np.arange(len(found))
+    ax.errorbar([s[name] for s, _ in found], place, xerr=[2 * e[name] for _, e in found], fmt="o", markersize=4, capsize=2)
+    ax.set(yticks=place, yticklabels=list(predictives), ylim=(-0.6, len(found) - 0.4), xlabel=name.replace("_", " "))
+    return ax
+
+# %% ../nbs/301_calibration.ipynb #97ffd211
 def rescale(
     predictive: Predictive,  # what a surrogate believes
     epistemic: float,  # factor on the epistemic standard deviation and on the draws' distance from the mean, > 0
@@ -208,13 +255,13 @@ def rescale(
     "The same belief with other error bars: variances times the squared factors, draws stretched about the mean."
     _check_belief(predictive)
     for name, value in (("epistemic", epistemic), ("aleatoric", aleatoric)):
-        if check_number(name, value, what := "must be a finite number > 0, a factor on a standard deviation") <= 0:
+        if not 0 < check_number(name, value, what := "must be a finite number > 0 and < 1e150, a factor on a standard deviation") < 1e150:
             raise ValueError(f"{name}={_shown(value)}: {what}")
     p, noise = predictive, None if predictive.noise is None else aleatoric**2 * predictive.noise
     draws = p.mean + epistemic * (p.draws - p.mean)
     return replace(p, epistemic=epistemic**2 * p.epistemic, aleatoric=aleatoric**2 * p.aleatoric, draws=draws, noise=noise)
 
-# %% ../nbs/301_calibration.ipynb #357585ac
+# %% ../nbs/301_calibration.ipynb #039bcb28
 @dataclass(frozen=True)
 class Recalibration:
     "Factors on standard deviations, learned from examples that the fit did not see."
@@ -226,8 +273,11 @@ class Recalibration:
     groups: int  # independent groups of rows they come from
     level: float | None = None  # of the interval that method "quantile" reproduces
 
-    def apply(self, predictive):
-        "The `predictive` with recalibrated variances and draws: a new `Predictive`."
+    def apply(self, predictive, unsettled=False):
+        "The `predictive` with recalibrated variances and draws. Refuses a factor that the examples do not settle, but for `unsettled` True."
+        if not check_flag("unsettled", unsettled) and not np.isfinite(self.error).all():
+            raise ValueError(f"factors {self.epistemic:.3g}, {self.aleatoric:.3g} with errors {self.error}: not settled by the examples; expected other "
+                             "examples or another method, or unsettled=True to use them as they are")
         return rescale(predictive, self.epistemic, self.aleatoric)
 
     def __repr__(self):
@@ -235,9 +285,11 @@ class Recalibration:
         what = f"all {shown[0]}" if self.method != "parts" else f"epistemic {shown[0]}, aleatoric {shown[1]}"
         return f"Recalibration by {self.method}: factors on sigma: {what}; from {self.groups} groups of rows"
 
-# %% ../nbs/301_calibration.ipynb #5ac7d869
+# %% ../nbs/301_calibration.ipynb #e250afd1
 def _rows_log_prob(predictive, y):
     "Log density of each row as a function of the logarithms of the two factors."
+    if (far := np.abs((y - predictive.mean) / np.sqrt(predictive.variance)).max()) > 1e140:
+        raise ValueError(f"y: {far:.3g} predicted standard deviations from the mean; expected less than 1e140")
     light = predictive if _law(predictive) == "mixture" else replace(predictive, draws=predictive.draws[:1], noise=None)
     return lambda logs: log_prob(rescale(light, *np.exp(logs)), y)
 
@@ -252,9 +304,21 @@ def _sandwich(rows, at, groups, h=1e-3):
     if np.linalg.eigvalsh(bend)[0] <= 1e-6 * len(slope):
         return np.full(len(at), np.inf)
     inverse = np.linalg.inv(bend)
-    return np.sqrt(np.diag(inverse @ (sums.T @ sums) @ inverse) * len(sizes) / (len(sizes) - 1))
+    return np.sqrt(np.diag(inverse @ (sums.T @ sums) @ inverse) * len(sizes) / (len(sizes) - len(at)))
 
-# %% ../nbs/301_calibration.ipynb #9b09824f
+# %% ../nbs/301_calibration.ipynb #effabca0
+_GROUPS = 10  # independent groups that two factors need
+
+
+def _check_parts(predictive, count):
+    "Refuse two factors that so many groups of these predictions cannot settle."
+    if count < _GROUPS:
+        raise ValueError(f"groups: {count} groups; must be at least {_GROUPS} for method='parts', or the errors of its two factors mean nothing; use 'total'")
+    part = predictive.epistemic / np.where(predictive.variance > 0, predictive.variance, 1)
+    if np.ptp(part) < 1e-6:
+        raise ValueError("method='parts': the epistemic part of the variance is the same at every input, so two factors cannot be told apart; use 'total'")
+
+
 def _highest(total, middle):
     "Where a function of one number is highest, looked for from the middle outwards; and whether it was found."
     grid = middle + np.linspace(-5, 5, 41)
@@ -267,7 +331,7 @@ def _highest(total, middle):
         grid = grid + (5 if at else -5)
     return float(grid[at]), False
 
-# %% ../nbs/301_calibration.ipynb #202d1f5a
+# %% ../nbs/301_calibration.ipynb #935d997a
 def _one_factor(predictive, y, groups):
     "Logarithm of the factor on both standard deviations, and its error."
     rows = _rows_log_prob(predictive, y)
@@ -294,7 +358,7 @@ def _two_factors(predictive, y, groups):
         errors[free] = _sandwich(lambda part: rows(np.where(free, np.insert(part, 0, 0)[np.cumsum(free)], best)), best[free], groups)
     return best, errors
 
-# %% ../nbs/301_calibration.ipynb #8f25f0ee
+# %% ../nbs/301_calibration.ipynb #9a3f859e
 def _needed(predictive, y, level):
     "By how much the distance of each end of the central interval from the mean must be stretched to reach y, (n, d)."
     low, high = interval(predictive, level)
@@ -317,7 +381,7 @@ def _quantile_factor(predictive, y, level, groups):
     ends = np.quantile(ordered, np.clip([level - spread, level + spread], 0, 1))
     return factor, (ends[1] - ends[0]) / 2
 
-# %% ../nbs/301_calibration.ipynb #71297d0b
+# %% ../nbs/301_calibration.ipynb #360e587e
 def recalibrate(
     predictive: Predictive,  # what was believed of examples that the fit did not see
     y,  # what came, (n, d)
@@ -330,20 +394,18 @@ def recalibrate(
     method, level, y = check_choice("method", method, ("total", "parts", "quantile")), _level(level), _matrix("y", y, predictive.mean.shape)
     count = len(_sums(np.ones((len(y), 1)), groups)[1])
     if method != "quantile":
-        log_prob(predictive, y)  # says where there is no density to maximise
+        log_prob(predictive, predictive.mean)  # says where there is no density to maximise
     if method == "quantile":
         factor, error = _quantile_factor(predictive, y, level, groups)
         return Recalibration(method, float(factor), float(factor), (float(error),) * 2, count, level)
     if method == "total":
         log, error = _one_factor(predictive, y, groups)
         return Recalibration(method, float(np.exp(log)), float(np.exp(log)), (float(np.exp(log) * error),) * 2, count)
-    part = predictive.epistemic / np.where(predictive.variance > 0, predictive.variance, 1)
-    if np.ptp(part) < 1e-6:
-        raise ValueError("method='parts': the epistemic part of the variance is the same at every input, so two factors cannot be told apart; use 'total'")
+    _check_parts(predictive, count)
     logs, errors = _two_factors(predictive, y, groups)
     return Recalibration(method, *map(float, np.exp(logs)), tuple(map(float, np.exp(logs) * errors)), count)
 
-# %% ../nbs/301_calibration.ipynb #71d7a1ae
+# %% ../nbs/301_calibration.ipynb #0dc25bb4
 def _with_quantities(quantities, data, theta, found):
     "Parameters (p,) and draws (s, p), each followed by the quantities that belong to it."
     values = [np.atleast_1d(_matrix("quantities(parameters, data)", quantities(t, data))) for t in (theta, *found)]
@@ -367,7 +429,7 @@ def _one_rank(draw_prior, simulate, infer, quantities, draws, rng):
     ties = (found == theta).sum(0)
     return (found < theta).sum(0) + rng.integers(0, ties + 1)
 
-# %% ../nbs/301_calibration.ipynb #0e2570ad
+# %% ../nbs/301_calibration.ipynb #74120213
 def simulation_based_calibration(
     draw_prior: Callable,  # draw_prior(rng) -> parameters (p,)
     simulate: Callable,  # simulate(parameters, rng) -> data of any kind
@@ -383,12 +445,18 @@ def simulation_based_calibration(
             raise ValueError(f"{name}={_shown(value)}: expected a function")
     repetitions, draws, seed = check_count("repetitions", repetitions), check_count("draws", draws), check_seed(seed)
     ask = lambda r: _one_rank(draw_prior, simulate, infer, quantities, draws, np.random.default_rng([seed, r]))
-    return np.stack([ask(r) for r in range(repetitions)])
+    found = [ask(r) for r in range(repetitions)]
+    if len(sizes := sorted({len(ranks) for ranks in found})) > 1:
+        raise ValueError(f"draw_prior, quantities gave {_shown(sizes)} numbers in different worlds: expected the same number always")
+    return np.stack(found)
 
-# %% ../nbs/301_calibration.ipynb #5f24b80f
+# %% ../nbs/301_calibration.ipynb #fc49f80d
 def _check_ranks(ranks, draws):
     "Whole numbers (n, p) between 0 and draws."
-    draws, array = check_count("draws", draws), np.asarray(ranks)
+    try:
+        draws, array = check_count("draws", draws), np.asarray(ranks)
+    except ValueError as error:
+        raise error if "draws=" in str(error) else ValueError(f"ranks={_shown(ranks)}: expected whole numbers, as many in each row") from None
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "iu" or array.min() < 0 or array.max() > draws:
         raise ValueError(f"ranks={_shown(ranks)}: expected whole numbers from 0 to {draws}, (repetitions,) or (repetitions, parameters)")
@@ -401,7 +469,7 @@ def _binned(ranks, draws, bins):
     place = np.searchsorted(edges, ranks, side="right") - 1
     return (place[None] == np.arange(bins)[:, None, None]).sum(1), np.diff(edges) / (draws + 1)
 
-# %% ../nbs/301_calibration.ipynb #e2e13a19
+# %% ../nbs/301_calibration.ipynb #323775ee
 def rank_test(
     ranks,  # whole numbers (repetitions, parameters), as simulation_based_calibration gives them
     draws: int = 63,  # the largest possible rank
@@ -420,7 +488,7 @@ def rank_test(
     return {"chi_square": chi2.sf(statistic, bins - 1), "kolmogorov_smirnov": np.array([kstest(column, "uniform").pvalue for column in u.T]),
             "location": two_sided((u.mean(0) - 0.5) * np.sqrt(12 * n)), "spread": two_sided((((u - 0.5) ** 2).mean(0) - 1 / 12) * np.sqrt(180 * n))}
 
-# %% ../nbs/301_calibration.ipynb #965b7518
+# %% ../nbs/301_calibration.ipynb #db4874e2
 def plot_ranks(
     ranks,  # whole numbers (repetitions,) of one parameter
     draws: int = 63,  # the largest possible rank

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Calibration', 'calibrate_exact', 'calibrate_noisy', 'recombinations', 'EnsembleNet']
 
-# %% ../nbs/315_committees.ipynb #9e3472dc
+# %% ../nbs/315_committees.ipynb #64990d20
 import copy
 import warnings
 from typing import NamedTuple
@@ -24,16 +24,16 @@ from .predictive import Predictive, mixture_predictive
 from .sampling import one_thread
 from .training import _class_of, as_samples, load_state, save_state, train
 
-# %% ../nbs/315_committees.ipynb #1e77e99a
+# %% ../nbs/315_committees.ipynb #4ea48b5b
 class Calibration(NamedTuple):
     "How the spread of a committee and its noise relate to its errors on rows that it has not seen; arrays (d,)."
 
     alpha: np.ndarray  # standard deviation of the truth about the members' common mean, in units of the members' own
-    alpha_error: np.ndarray  # its standard error
+    alpha_error: np.ndarray  # its standard error; not a number where there is none to be had
     noise: np.ndarray  # the noise's variance, as a multiple of the variance that was given
     noise_error: np.ndarray  # its standard error
 
-# %% ../nbs/315_committees.ipynb #8f2fb86d
+# %% ../nbs/315_committees.ipynb #da95b5f4
 def calibrate_exact(
     errors,  # y minus the members' mean, on rows that the members have not seen (n, d)
     variances,  # the members' variance σ² there (n, d), with the divisor M - 1
@@ -42,19 +42,20 @@ def calibrate_exact(
     groups=None,  # chain of each row (n,); None: rows are independent
     by: str = "likelihood",  # of Student's t law, see below; or "moments", the average above (Imbalzano et al. 2021), for M >= 6
 ) -> Calibration:
-    "The factor α of a committee whose targets have no noise. An α² that comes out negative is given as 0."
+    "The factor α of a committee whose targets have no noise; an α² that comes out negative is given as 0. By moments of 4 or 5 members: without an error."
     errors, variances, groups = _checked_errors(errors, variances, groups)
     M, ratio = check_count("members", members, 4), errors**2 / variances
     check_choice("by", by, ("likelihood", "moments"))
     total, slopes = _by_likelihood(ratio, M) if by == "likelihood" else _by_moments(ratio, M)  # α² + 1/M, and what each row adds to its error
     sums = _group_sums(slopes, groups)
-    wrong = np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum(0)) if len(sums) > 1 else np.full(total.shape, np.nan)
+    valid = len(sums) > 1 and not (by == "moments" and M < 6)
+    wrong = np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum(0)) if valid else np.full(total.shape, np.nan)
     alpha = np.sqrt(np.maximum(total - 1 / M, 0))
     with np.errstate(divide="ignore", invalid="ignore"):
         wrong = np.fmin(wrong / (2 * alpha), np.sqrt(wrong))
     return Calibration(alpha, wrong, np.zeros_like(alpha), np.zeros_like(alpha))
 
-# %% ../nbs/315_committees.ipynb #0ba31061
+# %% ../nbs/315_committees.ipynb #b7b10dd2
 def _by_moments(ratio, members):
     "α² + 1/M from the average of squared errors over variances (n, d), and the share of each row in its deviation."
     terms = (members - 3) / (members - 1) * ratio
@@ -73,14 +74,14 @@ def _by_likelihood(ratio, members, steps=500):
     slope, curve = 0.5 * (nu + 1) * q / (nu + q) - 0.5, 0.5 * (nu + 1) * nu * q / (nu + q) ** 2  # of each row's log density in ln(total)
     return total, total * slope / np.maximum(curve.sum(0), 1e-300)
 
-# %% ../nbs/315_committees.ipynb #8351b330
+# %% ../nbs/315_committees.ipynb #d5c2ddf9
 def _group_sums(values, groups):
     "Sums of the rows of each group: (number of groups, k)."
     sums = np.zeros((groups.max() + 1, values.shape[1]))
     np.add.at(sums, groups, values)
     return sums
 
-# %% ../nbs/315_committees.ipynb #30b2210b
+# %% ../nbs/315_committees.ipynb #24ea2ba7
 def _table(name, value, shape=None, least=-np.inf):
     "A finite array (n, d) of numbers above `least`."
     try:
@@ -94,20 +95,34 @@ def _table(name, value, shape=None, least=-np.inf):
         raise ValueError(f"{name}={bad}: expected finite numbers" + (" > 0" if least == 0 else ""))
     return value
 
-
+# %% ../nbs/315_committees.ipynb #c2b4ce49
 def _checked_errors(errors, variances, groups):
     "Arrays that fit together, and the group of each row counted from 0."
     errors = _table("errors", errors)
-    groups = np.arange(len(errors)) if groups is None else np.asarray(groups)
-    if groups.shape != (len(errors),):
-        raise ValueError(f"groups of shape {groups.shape}: expected ({len(errors)},), the chain of each row")
+    groups = _checked_groups(groups, len(errors))
     variances = _table("variances", variances, errors.shape, 0)
+    _check_ratios(errors, variances, "variances")
+    return errors, variances, groups
+
+
+def _checked_groups(groups, n):
+    "The group of each of n rows, counted from 0."
+    try:
+        groups = np.arange(n) if groups is None else np.asarray(groups)
+    except ValueError:
+        groups = np.empty(0, object)  # rows of different lengths
+    if groups.shape != (n,) or groups.dtype.kind not in "biufUS" or groups.dtype.kind == "f" and not np.isfinite(groups).all():
+        raise ValueError(f"groups of shape {groups.shape}, type {groups.dtype}: expected ({n},), a number or a name for the chain of each row")
+    return np.unique(groups, return_inverse=True)[1]
+
+
+def _check_ratios(errors, variances, name):
+    "Refuse numbers that overflow when they are put together."
     with np.errstate(over="ignore"):
         if not np.isfinite(errors**2 / variances).all():
-            raise ValueError(f"errors up to {abs(errors).max()}: expected numbers whose squares, over their variances, are finite")
-    return errors, variances, np.unique(groups, return_inverse=True)[1]
+            raise ValueError(f"errors up to {abs(errors).max()}, {name} from {variances.min()}: expected squares of errors that are finite in units of {name}")
 
-# %% ../nbs/315_committees.ipynb #842e520e
+# %% ../nbs/315_committees.ipynb #d9d8e8e7
 def _mixing(variances, members, steps=50):
     "A grid of true variances σ*² (nodes,), and the log probability of each on every row (n, nodes), given the members' variances (n,)."
     nu, seen = members - 1, np.log(variances)
@@ -128,7 +143,7 @@ def _log_density(errors, noise, members, mixing, alpha, factor):
     total = (alpha**2 + 1 / members) * values + factor * noise[:, None]
     return logsumexp(log_share - 0.5 * errors[:, None] ** 2 / total - 0.5 * np.log(2 * np.pi * total), 1)
 
-# %% ../nbs/315_committees.ipynb #bfbaf807
+# %% ../nbs/315_committees.ipynb #83d0a64b
 def calibrate_noisy(
     errors,  # y minus the members' mean, on rows that the members have not seen (n, d)
     variances,  # the members' variance σ² there (n, d), with the divisor M - 1
@@ -141,12 +156,13 @@ def calibrate_noisy(
     "The factor α of a committee and the size of the noise, by maximum likelihood with weak priors on ln α and ln τ²."
     errors, variances, groups = _checked_errors(errors, variances, groups)
     noise, M = _table("noise", noise, errors.shape, 0), check_count("members", members, 4)
+    _check_ratios(errors, noise, "noise")
     if alpha is not None and check_number("alpha", alpha, "expected a number > 0, or None") <= 0:
         raise ValueError(f"alpha={_shown(alpha)}: expected a number > 0, or None")
     columns = [_split(e, s, v, M, groups, alpha) for e, s, v in zip(errors.T, variances.T, noise.T)]
     return Calibration(*(np.array(values) for values in zip(*columns)))
 
-# %% ../nbs/315_committees.ipynb #e839a774
+# %% ../nbs/315_committees.ipynb #4921cf6f
 def _split(errors, variances, noise, members, groups, alpha):
     "α, its error, the factor of the noise, and its error, for one output."
     unit, mixing = np.log(max(np.mean(errors**2 / noise), 1e-300)), _mixing(variances, members)
@@ -160,7 +176,7 @@ def _split(errors, variances, noise, members, groups, alpha):
     (log_alpha, log_factor), a, c = full(best), np.exp(full(best)[0]), np.exp(full(best)[1])
     return a, a * wrong[0] if alpha is None else 0.0, c, c * wrong[-1]
 
-# %% ../nbs/315_committees.ipynb #b58c65d6
+# %% ../nbs/315_committees.ipynb #01faa8b3
 def _sandwich(rows, cost, best, groups, prior, step=1e-3):
     "Standard errors (k,) of parameters that minimise a cost, for correlated rows; not a number if there is one group only."
     k, unit = len(best), step * np.eye(len(best))
@@ -173,7 +189,7 @@ def _sandwich(rows, cost, best, groups, prior, step=1e-3):
     inverse = np.linalg.inv(curve / (4 * step**2))
     return np.sqrt(np.diag(inverse @ (sums.T @ sums * len(sums) / (len(sums) - 1) + prior) @ inverse))
 
-# %% ../nbs/315_committees.ipynb #4b7b451e
+# %% ../nbs/315_committees.ipynb #604ff17d
 def recombinations(
     members: int,  # M
     draws: int,  # how many functions, more than M + 1
@@ -183,8 +199,8 @@ def recombinations(
 ) -> np.ndarray:  # coefficients w (draws, M)
     "Coefficients that make functions from a committee, mean + Σ w (y_m - mean); their mean is 0, their second moments are exact."
     M, k = check_count("members", members, 2), check_count("draws", draws)
-    if k < M + 2:
-        raise ValueError(f"draws={_shown(draws)}: must be at least {M + 2} for {M} members")
+    if not M + 2 <= k <= 10**7 // M:
+        raise ValueError(f"draws={_shown(draws)}: must be at least {M + 2} for {M} members, and at most {10**7 // M}")
     rng, ratio, mean = np.random.default_rng(check_seed(seed)), np.ones(k), 1.0
     if degrees_of_freedom is not None:
         nu = check_count("degrees_of_freedom", degrees_of_freedom, 3)
@@ -193,7 +209,7 @@ def recombinations(
     left, _, right = np.linalg.svd(z - z.mean(0), full_matrices=False)
     return left @ right * np.sqrt(k * mean / (M - 1))
 
-# %% ../nbs/315_committees.ipynb #bc64f6a4
+# %% ../nbs/315_committees.ipynb #f6d81986
 _HELD = 0.2  # share of the groups that no member sees, where there must be such
 
 
@@ -218,7 +234,7 @@ def _judges(unseen):
     rows = np.flatnonzero(votes == votes.max()) if votes.max() >= 4 else np.arange(0)
     return rows, np.argsort(~unseen[:, rows], axis=0, kind="stable")[: votes.max()]
 
-# %% ../nbs/315_committees.ipynb #89ecd840
+# %% ../nbs/315_committees.ipynb #1f173a4f
 _LEAST = -7.0  # lower bound of ln s, in units of the targets' spread
 
 
@@ -236,7 +252,7 @@ def _gaussian_loss(sites):
 
     return negative_log_likelihood
 
-# %% ../nbs/315_committees.ipynb #983fc977
+# %% ../nbs/315_committees.ipynb #2498c8d4
 def _another(template, seed, outputs):
     "A network like the template with other initial weights, and with as many outputs."
     return type(template)(**(template.config | {"seed": seed, "outputs": outputs}))
@@ -259,7 +275,7 @@ def _trained(template, data, options, number, units):
     train(network, Samples(data.x, standard.y / sites, data.chain, data.run), loss=_gaussian_loss(sites), optimiser="lbfgs", **settings)
     return network
 
-# %% ../nbs/315_committees.ipynb #7bbce850
+# %% ../nbs/315_committees.ipynb #352e6f91
 def _with_noise(first, data, seed):
     "The same network with a second half of outputs, ln s: at first the same everywhere, the size of the residuals."
     d, sites = data.y.shape[1], int(np.prod(data.x.shape[1:])) if first.extensive else 1
@@ -271,7 +287,7 @@ def _with_noise(first, data, seed):
         network.load_state_dict(first.state_dict() | {"head.weight": head})
     return network
 
-# %% ../nbs/315_committees.ipynb #45d0d6a3
+# %% ../nbs/315_committees.ipynb #e8114b41
 class EnsembleNet:
     """A committee of networks with a calibrated spread (deep ensembles): joint draws, any lattice size for sums over sites.
 
@@ -295,7 +311,7 @@ class EnsembleNet:
         self.template, self.options = _checked_template(network), _checked_options(options)
         self.networks = None
 
-# %% ../nbs/315_committees.ipynb #8c623416
+# %% ../nbs/315_committees.ipynb #06f6937f
 def _checked_template(network):
     "A network that can be made again with other weights and other outputs, or None."
     if network is not None and not (isinstance(network, Regressor) and {"seed", "outputs"} <= set(network.config)):
@@ -316,7 +332,7 @@ def _checked_options(options):
     return checked | dict(noise=check_choice("noise", options["noise"], NOISES), subsample=float(share),
                           calibrate=check_flag("calibrate", options["calibrate"]), seed=check_seed(options["seed"]))
 
-# %% ../nbs/315_committees.ipynb #a8f58692
+# %% ../nbs/315_committees.ipynb #8edac9ad
 def _fit(self, x, y=None, *, groups=None, progress=True):
     "Train the members on x (n, *shape) and y (n, d), or on `Samples`; groups: chain of each row; progress: show a bar. Returns self."
     data, options = as_samples(x, y, groups, minimum=8), self.options
@@ -341,21 +357,31 @@ def _fit(self, x, y=None, *, groups=None, progress=True):
 
 EnsembleNet.fit = _fit
 
-# %% ../nbs/315_committees.ipynb #12e50c91
+# %% ../nbs/315_committees.ipynb #7eb184ef
 def _check_fit(template, data, chains):
     "Refuse data that this committee cannot be made from."
     if len(template.head.weight) != data.y.shape[1]:
         raise ValueError(f"y of shape {data.y.shape}: expected ({len(data)}, {len(template.head.weight)}), one column for each output of the network")
+    with torch.no_grad():
+        template(data.x)  # inputs that the network cannot take are refused here, before any member is trained
+    spread = data.y.std(0)[~_constant(data.y)]
+    if (spread < 1e-9).any():
+        raise ValueError(f"y with a spread of {spread.min():.2g}: expected at least 1e-9; give it in other units, in which it is of order one")
     if len(np.unique(data.chain)) < chains:
         judges = ", some to learn from and some to judge by" if chains > 2 else ""
         raise ValueError(f"groups with {len(np.unique(data.chain))} different chains: expected at least {chains}{judges}")
 
-
+# %% ../nbs/315_committees.ipynb #c20d276e
 def _units_of(template, data):
     "Mean and spread (d,) of the targets (per site for a sum over sites), and the number of sites (1 otherwise)."
     sites = int(np.prod(data.x.shape[1:])) if template.extensive else 1
     y = data.y / sites
-    return y.mean(0), np.maximum(y.std(0), 1e-12 * np.maximum(1, abs(y).max(0))), sites
+    return y.mean(0), np.where(_constant(y), 1e-12 * np.maximum(1, abs(y).max(0)), y.std(0)), sites
+
+
+def _constant(y):
+    "Which columns of y (n, d) hold one number only, but for rounding."
+    return y.std(0) <= 1e-12 * abs(y).max(0)
 
 
 def _rows_of_member(data, unseen, member):
@@ -365,7 +391,7 @@ def _rows_of_member(data, unseen, member):
         raise ValueError(f"subsample: leaves member {member} with less than 2 of {len(np.unique(data.chain))} chains; expected a larger share")
     return rows
 
-# %% ../nbs/315_committees.ipynb #964f00f9
+# %% ../nbs/315_committees.ipynb #5641cd22
 def _outputs(self, x):
     "What each member says at x: functions (M, n, d), and the variances of their noise (M, n, d), or None."
     if self.networks is None:
@@ -389,7 +415,7 @@ def _spread(f, scale):
     "The members' variance, kept above the rounding errors of numbers of this size."
     return f.var(0, ddof=1) + (1e-10 * scale) ** 2
 
-# %% ../nbs/315_committees.ipynb #bf5415fb
+# %% ../nbs/315_committees.ipynb #4424a775
 def _calibrated(self, data, unseen):
     "α and the noise from the rows that members have not seen, and these rows."
     options, d = self.options, data.y.shape[1]
@@ -405,7 +431,7 @@ def _calibrated(self, data, unseen):
     noise = np.ones_like(errors) if noise is None else np.take_along_axis(noise, who[:, :, None], 0).mean(0)
     return calibrate_noisy(errors, variances, noise, len(f), alpha=None if options["calibrate"] else 1.0, **given), rows
 
-# %% ../nbs/315_committees.ipynb #d7fb78e5
+# %% ../nbs/315_committees.ipynb #0cdd9c49
 def _told(self, data, judged, learned):
     "Numbers that say how the committee was calibrated, and doubts in words."
     c, doubts = self.calibration, []
@@ -418,13 +444,15 @@ def _told(self, data, judged, learned):
         doubts.append(f"the error of α = {_numbers(c.alpha)} ± {_numbers(c.alpha_error)} is itself known badly, {source}")
     if self.options["noise"] == "homoscedastic" and not np.all(c.noise_error < 0.5 * c.noise):
         doubts.append(f"the variance of the noise is known badly, {_numbers(c.noise)} ± {_numbers(c.noise_error)}, {source}")
+    if _constant(data.y).any():
+        doubts.append("targets that are all the same: what is left is rounding, and tells nothing of α or of noise")
     return facts, tuple(doubts)
 
 
 def _numbers(values):
     return ", ".join(f"{v:.2g}" for v in values)
 
-# %% ../nbs/315_committees.ipynb #915caeba
+# %% ../nbs/315_committees.ipynb #06215ed0
 def _members(self, x):
     "The members at x (n, *shape), rescaled about their mean by α: (M, n, d)."
     f = _outputs(self, x)[0]
@@ -451,7 +479,7 @@ def _predict(self, x):
 
 EnsembleNet.members, EnsembleNet.mean, EnsembleNet.predict = _members, _mean, _predict
 
-# %% ../nbs/315_committees.ipynb #b98e0752
+# %% ../nbs/315_committees.ipynb #1d626c26
 def _repr(self):
     if self.networks is None:
         return f"EnsembleNet({self.options['members']} members, noise {self.options['noise']!r}, not fitted)"
@@ -462,7 +490,7 @@ def _repr(self):
 
 EnsembleNet.__repr__ = _repr
 
-# %% ../nbs/315_committees.ipynb #eb08dbc6
+# %% ../nbs/315_committees.ipynb #390e0141
 def _save(self, path):
     "Write the fitted committee to one file; it is replaced only when complete."
     _ = _outputs(self, np.zeros((0,))) if self.networks is None else None
@@ -473,7 +501,7 @@ def _save(self, path):
         calibration=[torch.as_tensor(v) for v in self.calibration], coefficients=torch.as_tensor(self.coefficients),
         diagnostics=self.diagnostics, doubts=self.doubts, given=self.template is not None))
 
-# %% ../nbs/315_committees.ipynb #65b323d2
+# %% ../nbs/315_committees.ipynb #a7d785e5
 def _load(path):
     "Read a committee written by `save`; `ValueError` naming the file if it is missing, damaged or of another kind."
     state = load_state(path, "EnsembleNet")

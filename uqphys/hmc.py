@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .architectures import MLP, Regressor, check_choice
+from .architectures import MLP, Environments, LocalEnergyNet, Regressor, check_choice
 from .models import _shown, check_count, check_number, check_seed
-from .posteriors import _NOISE_CENTRE, BayesianNetwork, Chains, NetworkPosterior
+from .posteriors import _NOISE_CENTRE, BayesianNetwork, Chains, NetworkPosterior, _check_theta, _diverged, _stuck
 from .sampling import one_thread
 from .training import _file_name, _first_difference, load_state, save_state
 
@@ -38,15 +38,38 @@ def _checked_answer(answer, theta):
 
 # %% ../nbs/312_hmc.ipynb #2f145703
 def leapfrog(
-    value_and_gradient,  # theta (C, P) -> log density (C,) and its gradient (C, P), tensors
-    theta: torch.Tensor,  # positions (C, P)
+    value_and_gradient,  # theta (C, P) -> log density (C,) and its gradient (C, P), float64 tensors
+    theta: torch.Tensor,  # positions (C, P), float64
     momentum: torch.Tensor,  # momenta (C, P), of unit mass in units of `scale`
-    step_size: float,  # ε, time of one step
+    step_size: float,  # ε, time of one step; negative: backwards in time
     steps: int,  # how many
     scale: torch.Tensor | None = None,  # lengths (P,) in which a coordinate is measured; None: 1
-    gradient: torch.Tensor | None = None,  # at theta, if it is known already
+    gradient: torch.Tensor | None = None,  # (C, P) at theta, if it is known already
 ) -> tuple:  # theta, momentum, log density and gradient at the end
     "Move all chains along their trajectories by kicks and drifts in turn (Duane et al., Phys. Lett. B 195, 216 (1987))."
+    shapes = dict(theta=None, momentum=np.shape(theta), scale=np.shape(theta)[1:], gradient=np.shape(theta))
+    for name, value in dict(theta=theta, momentum=momentum, scale=scale, gradient=gradient).items():
+        _ = value is None and name in ("scale", "gradient") or _check_numbers(name, value, shapes[name])
+    how = check_number("step_size", step_size, "expected a finite number"), check_count("steps", steps)
+    return _leapfrog(_watched(value_and_gradient), theta, momentum, *how, scale, gradient)
+
+# %% ../nbs/312_hmc.ipynb #03bd7c6c
+def _check_numbers(name, value, shape):
+    "Refuse what is not a float64 tensor of this shape; shape None: (C, P), whatever these are."
+    if not isinstance(value, torch.Tensor) or value.dtype != torch.float64 or (value.ndim != 2 if shape is None else tuple(value.shape) != tuple(shape)):
+        told = "(C, P)" if shape is None else tuple(shape)
+        raise ValueError(f"{name} of type {type(value).__name__}, shape {tuple(np.shape(value))}: expected a float64 tensor {told}")
+
+
+def _watched(value_and_gradient):
+    "The same function, every answer of which is looked at for its form."
+    if not callable(value_and_gradient):
+        raise ValueError(f"value_and_gradient={_shown(value_and_gradient)}: must be a function of theta (chains, P)")
+    return lambda theta: _checked_answer(value_and_gradient(theta), theta)
+
+# %% ../nbs/312_hmc.ipynb #6edb4413
+def _leapfrog(value_and_gradient, theta, momentum, step_size, steps, scale, gradient):
+    "The motion itself."
     theta, momentum = theta.clone(), momentum.clone()
     kick = step_size * (torch.ones_like(theta[0]) if scale is None else scale)
     gradient = value_and_gradient(theta)[1] if gradient is None else gradient
@@ -112,7 +135,7 @@ def _tune_scale(tuning, theta, end):
 
 # %% ../nbs/312_hmc.ipynb #477864ae
 def _chees_slope(before, after, momentum, acceptance, length):
-    "Slope in ln T of ChEES, the expected change of half the squared distance from the mean (Hoffman, Radul & Sountsov 2021, eq. 8)."
+    "Slope in ln T of ChEES, the expected square of the change of half the squared distance from the mean (Hoffman, Radul & Sountsov 2021, eq. 8)."
     fine = acceptance > 0
     after, momentum = torch.where(fine[:, None], after, before), torch.where(fine[:, None], momentum, 0.0)
     before, after = before - before.mean(0), after - after.mean(0)
@@ -130,8 +153,9 @@ class SampledChains(Chains):
     """What a sampler returns: theta (chains, draws, P), stats (chains, draws) and facts.
 
     stats: "lp" log density, "acceptance_rate" of each trajectory, "diverging", "n_steps" gradients, "energy_error".
-    facts: "step_size", "trajectory" (longest time), "scale" (P,), "divergences", "gradients" per chain, "doubts" if interrupted,
-    and processor seconds: "warmup_seconds" of the warm-up, "seconds" of the draws.
+    facts: "step_size", "trajectory" (longest time travelled), "scale" (P,), "divergences", "gradients" per chain,
+    "harmonic_acceptance" (over chains, none below 0.1; its mean over draws), processor seconds ("warmup_seconds", and "seconds" of
+    the draws); and "doubts" if a chain never moved, trajectories diverged or were cut at `most_steps`, or the run was interrupted.
     """
 
     __slots__ = ()
@@ -202,7 +226,7 @@ def _noise_of(plan, state):
 def _advance(plan, state):
     "One trajectory for every chain: (next state, what is to be recorded)."
     (step, steps, length), (momentum, uniform), tuning = _settings_now(plan, state), _noise_of(plan, state), state.tuning
-    theta, end, density, gradient = leapfrog(plan.value_and_gradient, state.theta, momentum, step, steps, tuning.scale, state.gradient)
+    theta, end, density, gradient = _leapfrog(plan.value_and_gradient, state.theta, momentum, step, steps, tuning.scale, state.gradient)
     error = state.density - density + 0.5 * (end.square().sum(1) - momentum.square().sum(1))
     error = torch.where(torch.isfinite(error) & torch.isfinite(gradient).all(1), error, torch.inf)
     chance = torch.exp(-error).clamp(max=1.0)
@@ -226,6 +250,23 @@ def _adapt(plan, state, theta, momentum, chance, length):
     return _tune_length(tuning, slope, plan.most)
 
 # %% ../nbs/312_hmc.ipynb #45855474
+def _at_start(plan, start):
+    "Log density and gradient where the chains start; refused where they are not finite."
+    density, gradient = plan.value_and_gradient(start)
+    if not (torch.isfinite(density).all() and torch.isfinite(gradient).all()):
+        bad = int(torch.argwhere(~(torch.isfinite(density) & torch.isfinite(gradient).all(1)))[0])
+        raise ValueError(f"start: log density {float(density[bad]):.3g} or its gradient is not finite in chain {bad}; must be where they are")
+    return density, gradient
+
+
+def _room(chains, draws, size):
+    "Memory for the draws, which may be too many."
+    try:
+        return torch.empty(chains, draws, size, dtype=torch.float64)
+    except RuntimeError:
+        raise ValueError(f"draws={draws}: {chains} chains of {size} numbers need {8e-9 * chains * draws * size:.3g} GB, which are not there; expected fewer") from None
+
+# %% ../nbs/312_hmc.ipynb #ff013add
 _KINDS = dict(lp=torch.float64, acceptance_rate=torch.float64, diverging=torch.bool, n_steps=torch.int64, energy_error=torch.float64)
 
 
@@ -233,13 +274,10 @@ class _Run:
     "A run: its state, and what has been recorded so far. Both are only ever changed as a whole."
 
     def __init__(self, plan, start):
-        density, gradient = _checked_answer(plan.value_and_gradient(start), start)
-        if not (torch.isfinite(density).all() and torch.isfinite(gradient).all()):
-            bad = int(torch.argwhere(~(torch.isfinite(density) & torch.isfinite(gradient).all(1)))[0])
-            raise ValueError(f"start: log density {float(density[bad]):.3g} or its gradient is not finite in chain {bad}; must be where they are")
+        density, gradient = _at_start(plan, start)
         self.plan, self.seconds = plan, [0.0, 0.0]
         self.state = _State(0, start, density, gradient, _first_tuning(start.shape[1], 0.1 * start.shape[1] ** -0.25))
-        self.theta = torch.empty(len(start), plan.draws, start.shape[1], dtype=torch.float64)
+        self.theta = _room(len(start), plan.draws, start.shape[1])
         self.records = {name: torch.empty(len(start), plan.draws, dtype=kind) for name, kind in _KINDS.items()}
 
     kept = property(lambda self: max(0, self.state.iteration - self.plan.warmup))
@@ -258,15 +296,28 @@ class _Run:
 # %% ../nbs/312_hmc.ipynb #cc5cbe00
 def _result(run):
     "What there is so far."
-    n, tuning = run.kept, run.state.tuning
+    n, tuning, plan = run.kept, run.state.tuning, run.plan
     stats = {name: value[:, :n].numpy().copy() for name, value in run.records.items()}
-    length = run.plan.length or math.exp(tuning.mean_log_length)
-    facts = dict(step_size=math.exp(tuning.mean_log_step), trajectory=length, scale=tuning.scale.numpy().copy(),
+    step, longest = math.exp(tuning.mean_log_step), plan.length or math.exp(tuning.mean_log_length)
+    facts = dict(step_size=step, trajectory=min(longest, plan.most * step), scale=tuning.scale.numpy().copy(),
                  divergences=int(stats["diverging"].sum()), warmup_seconds=run.seconds[0], seconds=run.seconds[1],
-                 gradients=int(stats["n_steps"][0].sum()))
-    if n < run.plan.draws:
-        facts["doubts"] = (f"interrupted after {n} of {run.plan.draws} draws of each chain",)
-    return SampledChains(run.theta[:, :n].clone(), stats, facts)
+                 gradients=int(stats["n_steps"][0].sum()), harmonic_acceptance=_harmonic_of_draws(stats["acceptance_rate"]))
+    doubts = (*_stuck(run.theta[:, :n]), *_diverged(facts["divergences"]), *_cut(run, longest / step))
+    if n < plan.draws:
+        doubts += (f"interrupted after {n} of {plan.draws} draws of each chain",)
+    return SampledChains(run.theta[:, :n].clone(), stats, facts | (dict(doubts=doubts) if doubts else {}))
+
+
+def _harmonic_of_draws(acceptance):
+    "Harmonic mean over chains, as the warm-up counts it, averaged over draws; acceptance (chains, draws)."
+    return float(np.mean([_harmonic(torch.from_numpy(chance), 0.1) for chance in np.ascontiguousarray(acceptance.T)]))
+
+
+def _cut(run, steps):
+    "A doubt, as a tuple, if trajectories of the draws would have been longer than `most_steps`; steps: of the longest."
+    wanted = [steps * _van_der_corput(i + 1) for i in range(run.plan.warmup, run.state.iteration)]
+    share = np.mean([math.ceil(k) > run.plan.most for k in wanted])
+    return (f"{share:.0%} of the trajectories were cut at most_steps={run.plan.most}",) if share > 0 else ()
 
 # %% ../nbs/312_hmc.ipynb #50555c8b
 def _write(run, path, recipe):
@@ -281,7 +332,8 @@ def _resume(run, path, recipe):
     "Go on from a checkpoint, if there is one and it belongs to this very run."
     if not Path(path).exists():
         return
-    told = load_state(path, "hmc")
+    with _about_checkpoint():
+        told = load_state(path, "hmc")
     if told["recipe"] != recipe:
         raise ValueError(f"checkpoint={str(path)!r}: belongs to another run; expected {_first_difference(recipe, told['recipe'])}")
     state = _State(*told["state"])
@@ -297,10 +349,10 @@ def hamiltonian_monte_carlo(
     *,
     draws: int = 200,  # kept per chain
     warmup: int = 300,  # iterations before, in which everything is adapted
-    seed: int,  # of all randomness: the same seed gives the same bits
-    target_acceptance: float = 0.7,  # mean acceptance (harmonic over chains) that the step size aims at
+    seed: int,  # of all randomness: the same seed gives the same bits on the same processor
+    target_acceptance: float = 0.7,  # harmonic mean over chains that the warm-up aims at; draws come out higher, by up to 0.25
     trajectory: float | None = None,  # longest time of a trajectory, in units of the scales; None: tuned by ChEES, from 2 chains on
-    most_steps: int = 1000,  # of one trajectory
+    most_steps: int = 1000,  # of one trajectory; longer ones are cut there, which is told as a doubt
     checkpoint=None,  # file to write the state to, and to go on from
     checkpoint_every: int = 50,  # iterations between two checkpoints
     progress: bool = True,  # whether to show a progress bar
@@ -344,8 +396,7 @@ def _go(run, path, recipe, every, progress):
 # %% ../nbs/312_hmc.ipynb #c394bf89
 def _checked_plan(value_and_gradient, start, draws, warmup, seed, target, trajectory, most):
     "All settings, each refused by name if it is out of range."
-    if not callable(value_and_gradient):
-        raise ValueError(f"value_and_gradient={_shown(value_and_gradient)}: must be a function of theta (chains, P)")
+    value_and_gradient = _watched(value_and_gradient)
     if not isinstance(start, torch.Tensor) or start.ndim != 2 or 0 in start.shape or start.dtype != torch.float64:
         raise ValueError(f"start of type {type(start).__name__}, shape {tuple(np.shape(start))}: must be a float64 tensor (chains, P)")
     if not 0 < check_number("target_acceptance", target, what := "expected a number between 0 and 1") < 1:
@@ -358,12 +409,25 @@ def _checked_plan(value_and_gradient, start, draws, warmup, seed, target, trajec
     length = None if trajectory is None else float(trajectory)
     return _Plan(value_and_gradient, *counts, float(target), length, check_count("most_steps", most)), start.detach().clone()
 
-# %% ../nbs/312_hmc.ipynb #713787aa
+# %% ../nbs/312_hmc.ipynb #c32b9e71
+@contextlib.contextmanager
+def _about_checkpoint():
+    "Errors about a path are told about the argument's own name."
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(str(error).replace("path=", "checkpoint=", 1)) from None
+
+
 def _checked_path(path):
     "A checkpoint's file name; its folder must be there before the work begins."
-    if path is not None and not (_file_name(path).parent.is_dir() and os.access(Path(path).parent, os.W_OK)):
+    if path is None:
+        return None
+    with _about_checkpoint():
+        path = _file_name(path)
+    if path.is_dir() or not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
         raise ValueError(f"checkpoint={str(path)!r}: cannot be written; expected a file name in an existing, writable folder")
-    return None if path is None else Path(path)
+    return path
 
 
 def _recipe(run):
@@ -401,14 +465,16 @@ def no_u_turn(
     plan, start = _checked_plan(value_and_gradient, start, draws, warmup, seed, target_acceptance, 1.0, 1)
     runs = []
     with one_thread(), torch.random.fork_rng(devices=[]):
+        _at_start(plan, start)
         for chain in tqdm(range(len(start)), desc="chains", disable=not progress, leave=False):
             torch.manual_seed(int(np.random.SeedSequence([plan.seed, 313, chain]).generate_state(1)[0]))
             runs.append(_one_nuts(plan, start[chain]))
     theta, stats, facts = zip(*runs)
     stats = {name: np.stack([s[name] for s in stats]) for name in stats[0]}
     mean = {name: float(np.mean([f[name] for f in facts])) for name in ("step_size", "gradients")}
-    total = {name: float(np.sum([f[name] for f in facts])) for name in ("warmup_seconds", "seconds")}
-    return SampledChains(torch.stack(theta), stats, mean | total | dict(divergences=int(stats["diverging"].sum())))
+    total = {name: float(np.sum([f[name] for f in facts])) for name in ("warmup_seconds", "seconds")} | dict(divergences=int(stats["diverging"].sum()))
+    doubts = _stuck(theta := torch.stack(theta)) + _diverged(total["divergences"])
+    return SampledChains(theta, stats, mean | total | (dict(doubts=doubts) if doubts else {}))
 
 # %% ../nbs/312_hmc.ipynb #a28d3ae5
 def _one_nuts(plan, start):
@@ -583,36 +649,72 @@ def _head_slopes(slopes, last, at, g):
         for j in range(h):
             g[at + o * (h + 1) + 1 + j] = _dot(slopes[o], last[j])
 
+# %% ../nbs/312_hmc.ipynb #f3bd21c1
+@_fast
+def _sum_over_sites(w, at, h, centre, mix, local, out):
+    "Heads (outputs, examples) of sums over sites, from heads (outputs, surroundings); mix is the transpose of A."
+    for o in range(len(local)):
+        constant = w[at + o * (h + 1)] + centre
+        _combine(out[o], local[o], 0, 1, mix)
+        for i in range(out.shape[1]):
+            out[o, i] += constant
+
+
+@_fast
+def _slopes_of_sites(slopes, mix, local):
+    "Slopes (outputs, surroundings) from slopes (outputs, examples)."
+    for o in range(len(slopes)):
+        for u in range(len(mix)):
+            local[o, u] = _dot(slopes[o], mix[u])
+
 # %% ../nbs/312_hmc.ipynb #113656e1
 _FIXED, _ONE, _HEAD = 0, 1, 2  # the noise: a given width, a coordinate for each output, or a head of its own
 
 
 @_fast
-def _one_chain(w, sizes, kind, noise, centre, y, n, units, deltas, work, g):
-    "Log likelihood of all weights w (P,) and its gradient g (P,)."
-    d, h = y.shape[0], sizes[-1]
-    last, f, log_sigma = units[units.shape[0] - h :], work[:d], work[d:]
+def _outputs(w, sizes, kind, noise, centre, mix, units, local, work):
+    "Fill `work` with f and ln σ, (2d, examples); returns where the weights of the head and of the noise begin."
+    d, h = len(work) // 2, sizes[-1]
+    last = units[len(units) - h :]
     start = _forward(w, sizes, kind, units)
-    at = _head(w, start, last, d, 0.0, f)
+    at = _head(w, start, last, d, 0.0, local[:d])
+    if len(mix):
+        _sum_over_sites(w, start, h, 0.0, mix, local[:d], work[:d])
     if noise == _HEAD:
-        _head(w, at, last, d, centre, log_sigma)
+        _head(w, at, last, d, centre, local[d:])
+        if len(mix):
+            _sum_over_sites(w, at, h, centre, mix, local[d:], work[d:])
     else:
         for o in range(d):
-            log_sigma[o] = centre + (w[at + o] if noise == _ONE else 0.0)
-    total = _likelihood(f, log_sigma, y, n)
-    rows = 2 * d if noise == _HEAD else d
-    _head_slopes(work[:rows], last, start, g)
+            work[d + o] = centre + (w[at + o] if noise == _ONE else 0.0)
+    return start, at
+
+# %% ../nbs/312_hmc.ipynb #39fede81
+@_fast
+def _one_chain(w, sizes, kind, noise, centre, y, n, mix, units, deltas, local, work, g):
+    """Log likelihood of all weights w (P,) and its gradient g (P,).
+
+    `mix` has no rows, and `local` is `work`, if every column of `units` is an example.
+    """
+    d, h, heads = len(y), sizes[-1], 2 * len(y) if noise == _HEAD else len(y)
+    start, at = _outputs(w, sizes, kind, noise, centre, mix, units, local, work)
+    total = _likelihood(work[:d], work[d:], y, n)
+    if len(mix):
+        _slopes_of_sites(work[:heads], mix, local)
+    _head_slopes(local[:heads], units[len(units) - h :], start, g)
+    for o in range(heads):
+        g[start + o * (h + 1)] = _sum(work[o])
     if noise == _ONE:
         for o in range(d):
-            g[at + o] = _sum(log_sigma[o])
+            g[at + o] = _sum(work[d + o])
     for j in range(h):
-        _combine(deltas[units.shape[0] - h + j], w, start + 1 + j, h + 1, work[:rows])
+        _combine(deltas[len(units) - h + j], w, start + 1 + j, h + 1, local[:heads])
     _backward(w, sizes, kind, units, deltas, start, g)
     return total
 
 # %% ../nbs/312_hmc.ipynb #02c1dbed
 @_fast
-def _all_chains(theta, spread, sizes, kind, noise, centre, y, n, units, deltas, work, density, gradient):
+def _all_chains(theta, spread, sizes, kind, noise, centre, y, n, mix, units, deltas, local, work, density, gradient):
     "Log density (C,) and gradient (C, P) of theta (C, P), chain after chain."
     w, g = np.empty(spread.size), np.empty(spread.size)
     for c in range(len(theta)):
@@ -620,51 +722,98 @@ def _all_chains(theta, spread, sizes, kind, noise, centre, y, n, units, deltas, 
         for i in range(w.size):
             w[i] = theta[c, i] * spread[i]
             prior += theta[c, i] * theta[c, i]
-        density[c] = _one_chain(w, sizes, kind, noise, centre, y, n, units, deltas, work, g) - 0.5 * prior
+        density[c] = _one_chain(w, sizes, kind, noise, centre, y, n, mix, units, deltas, local, work, g) - 0.5 * prior
         for i in range(w.size):
             gradient[c, i] = spread[i] * g[i] - theta[c, i]
 
-# %% ../nbs/312_hmc.ipynb #1cd39be3
+# %% ../nbs/312_hmc.ipynb #02370308
+def _plain(theta, size):
+    "theta (C, P) as an array in C order. Compiled code looks at no bounds: a wrong shape must not reach it."
+    if _check_theta(theta, size).dtype != torch.float64:
+        raise ValueError(f"theta of dtype {theta.dtype}: expected torch.float64")
+    return np.ascontiguousarray(theta.detach().numpy())
+
+# %% ../nbs/312_hmc.ipynb #9309949a
+def _activation_of(network):
+    "The number of the activation, or None."
+    name = network.config.get("activation", "tanh")  # of a `LocalEnergyNet`
+    return _ACTIVATIONS.index(name) if name in _ACTIVATIONS else None
+
+
+def _whole_registers(rows):
+    "Rows (k, n) with zeros behind, so that processors may take eight numbers at a time."
+    return np.ascontiguousarray(np.pad(rows, ((0, 0), (0, -rows.shape[1] % 8))))
+
+
+def _columns(posterior):
+    "What the first layer sees, one column for an example or a surrounding, and the transpose of A for a sum over sites (else no rows)."
+    inputs, prior = posterior.inputs, posterior.prior
+    if prior.reference is None:
+        return _whole_registers(inputs.numpy().T), np.zeros((0, 0))
+    a = (inputs.counts / inputs.counts.sum(1, keepdim=True) - prior.reference.counts / prior.sites) * prior.sites**0.5
+    mix = _whole_registers(a.numpy().T)
+    return _whole_registers(inputs.values.numpy().T), np.pad(mix, ((0, -len(mix) % 8), (0, 0)))
+
+# %% ../nbs/312_hmc.ipynb #128370cd
+def _is_known(posterior):
+    "Whether the compiled pass computes just what this posterior does: its network, its likelihood, and one data set for all chains."
+    if type(posterior) is not NetworkPosterior or posterior.targets.ndim != 2:
+        return False
+    network, inputs, config = posterior.prior.network, posterior.inputs, posterior.prior.network.config
+    if type(network) is MLP:
+        known = config["dtype"] == "float64" and not config["flip_symmetric"] and isinstance(inputs, torch.Tensor) and inputs.ndim == 2
+    else:
+        known = type(network) is LocalEnergyNet and isinstance(inputs, Environments) and not config["linear"] and not config["window"]
+    return bool(known and config["hidden"]) and _activation_of(network) is not None
+
+
+def _checked_posterior(posterior):
+    "Refuse what the compiled pass would compute wrongly."
+    if not _is_known(posterior):
+        raise ValueError(f"posterior={_shown(posterior)}: expected a NetworkPosterior of a float64 MLP that is not flip-symmetric, or of a LocalEnergyNet of "
+                         "spins without window and linear descriptors, with hidden layers of tanh, sigmoid or relu; `fused_gradient` tells")
+    return posterior
+
+# %% ../nbs/312_hmc.ipynb #5ee4ef43
 class FusedGradient:
-    "Log density and gradient of a `NetworkPosterior` of an MLP, as its `value_and_gradient`, in one compiled pass over the chains."
+    "Log density and gradient of a `NetworkPosterior`, as its `value_and_gradient`, in one compiled pass over the chains."
 
     def __init__(
         self,
-        posterior: NetworkPosterior,  # one that `fused_gradient` accepts
+        posterior: NetworkPosterior,  # one for which `fused_gradient` is not None; `ValueError` for others
     ):
-        prior, n = posterior.prior, posterior.n
-        network, columns = prior.network, -(-n // 8) * 8  # whole registers
-        pad = lambda rows: np.ascontiguousarray(np.pad(rows, ((0, 0), (0, columns - n))))
-        x, y = pad(posterior.inputs.numpy().T), pad(posterior.targets.numpy().T)
-        self.sizes = np.array([len(x), *network.config["hidden"]])
+        prior, n = _checked_posterior(posterior).prior, posterior.n
+        x, self.mix = _columns(posterior)
+        self.sizes = np.array([len(x), *prior.network.config["hidden"]])
         self.spread = np.concatenate([block.spread.numpy().ravel() for block in prior.blocks])
         self.noise = {"none": _FIXED, "homoscedastic": _ONE, "heteroscedastic": _HEAD}[prior.noise]
         self.centre = math.log(prior.tolerance) if prior.noise == "none" else _NOISE_CENTRE
-        self.kind, self.y, self.n = _ACTIVATIONS.index(network.config["activation"]), y, n
-        self.units = np.concatenate([x, np.zeros((sum(self.sizes[1:]), columns))])
-        self.deltas, self.work = np.zeros_like(self.units), np.zeros((2 * len(y), columns))
-        self.constant = 0.5 * math.log(2 * math.pi) * n * len(y)
+        self.kind, self.y, self.n = _activation_of(prior.network), _whole_registers(posterior.targets.numpy().T), n
+        self.units = np.concatenate([x, np.zeros((sum(self.sizes[1:]), x.shape[1]))])
+        self.deltas, self.work = np.zeros_like(self.units), np.zeros((2 * len(self.y), self.y.shape[1]))
+        self.local = np.zeros((len(self.work), x.shape[1])) if len(self.mix) else self.work
+        self.constant = 0.5 * math.log(2 * math.pi) * n * len(self.y)
 
     def __call__(self, theta):
-        "theta (C, P), a float64 tensor -> log density (C,) and gradient (C, P)."
-        density, gradient, theta = np.empty(len(theta)), np.empty(theta.shape), np.ascontiguousarray(theta.detach().numpy())
+        "theta (C, P), a float64 tensor -> log density (C,) and gradient (C, P). `ValueError` for any other theta."
+        gradient, density = np.empty_like(theta := _plain(theta, self.spread.size)), np.empty(len(theta))
         _all_chains(theta, self.spread, self.sizes, self.kind, self.noise, self.centre, self.y, self.n,
-                    self.units, self.deltas, self.work, density, gradient)
+                    self.mix, self.units, self.deltas, self.local, self.work, density, gradient)
         return torch.from_numpy(density - self.constant), torch.from_numpy(gradient)
 
-# %% ../nbs/312_hmc.ipynb #3f1d3611
+# %% ../nbs/312_hmc.ipynb #335f7256
 def fused_gradient(
     posterior: NetworkPosterior,  # of any network
 ) -> FusedGradient | None:  # None where it does not apply
-    "The fast form of `posterior.value_and_gradient`, for an MLP in float64 with hidden layers of tanh, sigmoid or relu."
-    network = posterior.prior.network
-    if type(network) is not MLP:
-        return None
-    config = network.config
-    fits = config["hidden"] and config["activation"] in _ACTIVATIONS and config["dtype"] == "float64" and not config["flip_symmetric"]
-    return FusedGradient(posterior) if fits and isinstance(posterior.inputs, torch.Tensor) else None
+    """The fast form of `posterior.value_and_gradient`, for hidden layers of tanh, sigmoid or relu in float64.
 
-# %% ../nbs/312_hmc.ipynb #3d8785aa
+    Networks: an `MLP` without the flip, and a `LocalEnergyNet` of spins without window and linear descriptors.
+    """
+    if not isinstance(posterior, NetworkPosterior):
+        raise ValueError(f"posterior of type {type(posterior).__name__}: expected a NetworkPosterior")
+    return FusedGradient(posterior) if _is_known(posterior) else None
+
+# %% ../nbs/312_hmc.ipynb #5095ccb0
 class HMCNet(BayesianNetwork):
     "A network whose weights are drawn from their exact posterior by Hamiltonian Monte Carlo; `fit`, `predict`, `save`, `load` as in 311."
 
@@ -676,7 +825,7 @@ class HMCNet(BayesianNetwork):
         chains: int = 16,  # chains, from independent draws of the prior
         steps: int = 200,  # draws of each chain
         warmup: int = 300,  # iterations before
-        target_acceptance: float = 0.7,  # that the step size aims at
+        target_acceptance: float = 0.7,  # that the step size aims at, as in `hamiltonian_monte_carlo`
         **options,  # noise, prior_scale, tolerance, draws, seed as in BayesianNetwork
     ):
         super().__init__(network, **options)

@@ -6,7 +6,7 @@
 __all__ = ['Posterior', 'InverseWishart', 'last_layer_posterior', 'expectation_maximisation', 'draw_weights',
            'last_layer_predictive', 'last_layer_interpolation', 'update_posterior']
 
-# %% ../nbs/305_last_layer.ipynb #ed0904ba
+# %% ../nbs/305_last_layer.ipynb #b0b142c9
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from scipy.special import multigammaln
 from .models import _shown, check_count, check_flag, check_number, check_seed
 from .predictive import Predictive, _matrix
 
-# %% ../nbs/305_last_layer.ipynb #60caf0c7
+# %% ../nbs/305_last_layer.ipynb #a1ac1899
 class Posterior(NamedTuple):
     "The weights' posterior, matrix-normal with row covariance V: its mean, a factor of its column covariance, and the evidence."
 
@@ -29,7 +29,7 @@ class Posterior(NamedTuple):
         "K*, (p, p); the covariance of vec(A), rows of A stacked, is V ⊗ K*."
         return self.factor @ self.factor.T
 
-# %% ../nbs/305_last_layer.ipynb #736e557c
+# %% ../nbs/305_last_layer.ipynb #c2d582a3
 class InverseWishart(NamedTuple):
     "A law of the noise covariance V (d, d): density ∝ |V|^(-(ν+d+1)/2) exp(-tr(Ψ V⁻¹)/2), mean Ψ/(ν-d-1)."
 
@@ -42,16 +42,18 @@ class InverseWishart(NamedTuple):
         n: int,  # number of rows
     ):
         "The law after n rows of data."
+        if n < 0:
+            raise ValueError(f"n={_shown(n)}: expected a number of rows >= 0")
         return InverseWishart(self.scale + misfit, self.degrees_of_freedom + n)
 
     def mean(self):
         "The expected V, (d, d); `ValueError` if there is none."
-        d = len(self.scale)
+        d = len(_matrix("scale", self.scale))
         if self.degrees_of_freedom <= d + 1:
             raise ValueError(f"degrees_of_freedom={self.degrees_of_freedom}: must exceed {d + 1}, else V ({d} x {d}) has no mean")
         return self.scale / (self.degrees_of_freedom - d - 1)
 
-# %% ../nbs/305_last_layer.ipynb #e304d239
+# %% ../nbs/305_last_layer.ipynb #3a0022db
 def _log_evidence(row, misfit, n, logdet):
     "ln p(Y) of n rows, for V given or of an inverse Wishart law; logdet is ln|G|."
     d = len(misfit)
@@ -62,7 +64,7 @@ def _log_evidence(row, misfit, n, logdet):
     gammas = multigammaln(after.degrees_of_freedom / 2, d) - multigammaln(row.degrees_of_freedom / 2, d)
     return float(gammas - 0.5 * (n * d * np.log(np.pi) + d * logdet + size(after) - size(row)))
 
-# %% ../nbs/305_last_layer.ipynb #0885af42
+# %% ../nbs/305_last_layer.ipynb #4c147f8b
 def _condition(features, targets, prior_mean, L, row, sigma, n=None):
     "The closed form from a factor L of K, for arguments known to fit; n: how many rows these stand for."
     phi = features / sigma[:, None]
@@ -83,7 +85,7 @@ def _infer(features, targets, prior_mean, column_covariance, row, sigma, n=None)
     "The closed form, for arguments known to fit."
     return _condition(features, targets, prior_mean, np.linalg.cholesky(column_covariance), row, sigma, n)
 
-# %% ../nbs/305_last_layer.ipynb #fd5ab5af
+# %% ../nbs/305_last_layer.ipynb #e66e53d6
 def _check_covariance(name, value, size):
     "A symmetric positive definite matrix of the wanted size; its rows may have any units."
     value = _matrix(name, value, (size, size))
@@ -103,7 +105,7 @@ def _check_row(value, d):
         raise ValueError(f"degrees_of_freedom={nu!r}: must exceed d - 1 = {d - 1}")
     return InverseWishart(scale, float(nu))
 
-# %% ../nbs/305_last_layer.ipynb #52578599
+# %% ../nbs/305_last_layer.ipynb #0dab7b69
 def last_layer_posterior(
     features,  # Φ, (n, p)
     targets,  # Y, (n, d)
@@ -117,7 +119,7 @@ def last_layer_posterior(
     K = _check_covariance("column_covariance", column_covariance, features.shape[1])
     return _infer(features, targets, prior_mean, K, _check_row(row_covariance, targets.shape[1]), sigma)
 
-# %% ../nbs/305_last_layer.ipynb #62a3d390
+# %% ../nbs/305_last_layer.ipynb #dca9557c
 def _check_layer(features, targets, prior_mean, sigma=None):
     "Arrays of a linear layer that fit together."
     features, targets = _matrix("features", features), _matrix("targets", targets)
@@ -129,9 +131,14 @@ def _check_layer(features, targets, prior_mean, sigma=None):
     sigma = _matrix("sigma", np.ones(len(features)) if sigma is None else sigma, (len(features),))
     if sigma.min() <= 0:
         raise ValueError(f"sigma={sigma.min()}: expected positive numbers")
+    with np.errstate(over="ignore"):
+        largest = max(np.abs(value).max() for value in (features, targets, prior_mean)) / sigma.min()
+    if largest > 1e140 or sigma.max() > 1e140:
+        raise ValueError(f"features, targets, prior_mean, sigma: numbers up to {largest:.3g} times the smallest sigma; expected less than 1e140, "
+                         "their squares must fit into double precision")
     return features, targets, prior_mean, sigma
 
-# %% ../nbs/305_last_layer.ipynb #178cc12a
+# %% ../nbs/305_last_layer.ipynb #e748677f
 def _column_step(posterior, prior_mean, base, row_covariance, kind, strength):
     "One expectation-maximisation step for K; kind 'scalar' or 'full' (with an inverse-Wishart hyper-prior)."
     d, p = posterior.mean.shape
@@ -149,7 +156,7 @@ def _log_prior(column_covariance, base, kind, strength):
     logdet = np.linalg.slogdet(column_covariance)[1]
     return -0.5 * ((strength + len(base) + 1) * logdet + strength * np.trace(np.linalg.solve(column_covariance, base)))
 
-# %% ../nbs/305_last_layer.ipynb #1bcfcc7a
+# %% ../nbs/305_last_layer.ipynb #1371204f
 def _row_step(misfit, n, floor, law=None):
     "The best V for given K: S/n, its eigenvalues kept above a floor (which keeps it the best allowed one); or 1/E[V⁻¹]."
     if law is not None:
@@ -164,7 +171,7 @@ def _first_row(targets):
     "A first guess of V: the variances of the targets."
     return np.diag(targets.var(0) + 1e-12 * (targets**2).mean(0) + 1e-30)
 
-# %% ../nbs/305_last_layer.ipynb #911667ed
+# %% ../nbs/305_last_layer.ipynb #42df05b3
 def _sigma_of(directions, coefficients):
     "σ (n,) from directions (n, q); kept between e⁻¹⁰ and e¹⁰."
     return np.exp(0.5 * np.clip(directions @ coefficients, -20, 20))
@@ -186,7 +193,7 @@ def _sigma_step(fit, problem, V, directions, coefficients, step):
         step /= 4
     return coefficients, sigma, step
 
-# %% ../nbs/305_last_layer.ipynb #635279aa
+# %% ../nbs/305_last_layer.ipynb #33cb8959
 def _search(problem, directions, law, kind, strength, iterations, tolerance, moving=False, n=None):
     "The iterations, for arguments known to fit; problem: Φ, Y, M, K₀ and a first V; n: how many rows these stand for."
     features, targets, prior_mean, base, V = problem
@@ -208,7 +215,7 @@ def _search(problem, directions, law, kind, strength, iterations, tolerance, mov
             break
     return fit, K, V if law is None else _row_step(fit.misfit, n, floor, law), b, np.array(history)
 
-# %% ../nbs/305_last_layer.ipynb #a3d6a244
+# %% ../nbs/305_last_layer.ipynb #bec259b7
 _MANY = 2000  # rows from which on they are first reduced
 
 
@@ -226,7 +233,7 @@ def _reduced(features, targets, prior_mean):
         R = np.linalg.qr(np.hstack([features, residual]), mode="r")
     return R[:, :p], R[:, p:] + R[:, :p] @ prior_mean.T
 
-# %% ../nbs/305_last_layer.ipynb #ce0c1832
+# %% ../nbs/305_last_layer.ipynb #d1aac315
 def _search_scalar(problem, law, iterations, tolerance, n):
     "The same iterations for K = κ K₀ and constant noise, after one singular value decomposition."
     features, targets, prior_mean, base, V = problem
@@ -250,15 +257,17 @@ def _search_scalar(problem, law, iterations, tolerance, n):
     fit = _infer(features, targets, prior_mean, kappa * base, V if law is None else law, np.ones(len(targets)), n)
     return fit, kappa * base, V, None, np.array(history)
 
-# %% ../nbs/305_last_layer.ipynb #17fbef45
+# %% ../nbs/305_last_layer.ipynb #87e1ec39
 def _check_search(features, targets, directions, column_covariance, strength, iterations, tolerance):
     "Refuse by name what the search for hyperparameters cannot use."
     check_count("iterations", iterations)
     check_number("tolerance", tolerance)
-    if column_covariance not in ("scalar", "full"):
-        raise ValueError(f"column_covariance={column_covariance!r}: expected 'scalar' or 'full'")
+    if not isinstance(column_covariance, str) or column_covariance not in ("scalar", "full"):
+        raise ValueError(f"column_covariance={_shown(column_covariance)}: expected 'scalar' or 'full'")
     if check_number("strength", strength, "expected a finite number >= 0") < 0:
         raise ValueError(f"strength={strength!r}: expected a finite number >= 0")
+    if strength and column_covariance == "scalar":
+        raise ValueError(f"strength={strength!r}: must be 0 for column_covariance='scalar', which has no hyper-prior")
     (n, p), q = features.shape, 0
     if directions is not None:
         directions = _matrix("directions", directions)
@@ -269,7 +278,7 @@ def _check_search(features, targets, directions, column_covariance, strength, it
         raise ValueError(f"strength={strength!r}: {n} rows are too few for a full K ({p} x {p}) without a hyper-prior; "
                          "expected strength > 0, or column_covariance='scalar'")
 
-# %% ../nbs/305_last_layer.ipynb #a319547a
+# %% ../nbs/305_last_layer.ipynb #ed9f30cb
 def expectation_maximisation(
     features,  # Φ, (n, p)
     targets,  # Y, (n, d)
@@ -291,7 +300,7 @@ def expectation_maximisation(
     problem, options = (features, targets, prior_mean, base, _first_row(targets)), (column_covariance, strength, iterations, tolerance, moving)
     return _search_best(problem, directions, law, options)
 
-# %% ../nbs/305_last_layer.ipynb #94867f91
+# %% ../nbs/305_last_layer.ipynb #ac0d6dab
 def _check_law(value, d):
     "An inverse Wishart law of a (d, d) matrix."
     if not isinstance(value, InverseWishart):
@@ -311,7 +320,7 @@ def _search_best(problem, directions, law, options):
         return _search_scalar(problem, law, iterations, tolerance, n)
     return _search(problem, None, law, *options, n)
 
-# %% ../nbs/305_last_layer.ipynb #4f92a24c
+# %% ../nbs/305_last_layer.ipynb #62a51d82
 def _row_roots(row, k, rng):
     "Factors R (k, d, d) or (d, d) with R Rᵀ = V: of the given V, or of k draws from its law."
     if not isinstance(row, InverseWishart):
@@ -331,18 +340,28 @@ def draw_weights(
     "Weights drawn from the posterior: each draw is one function, at all inputs together."
     return _weights_and_roots(posterior, row_covariance, k, seed)[0]
 
-# %% ../nbs/305_last_layer.ipynb #4734af06
-def _weights_and_roots(posterior, row_covariance, k, seed):
-    "Weights (k, d, p), and the factors of the V that each was drawn with."
+# %% ../nbs/305_last_layer.ipynb #4001831a
+def _check_posterior(posterior):
+    "The sizes (d, p) of a posterior whose arrays fit together."
     if not isinstance(posterior, Posterior):
         raise ValueError(f"posterior={_shown(posterior)}: expected a Posterior, as last_layer_posterior gives it")
-    d, p = posterior.mean.shape
+    mean = _matrix("posterior.mean", posterior.mean)
+    if mean.ndim != 2 or not mean.size:
+        raise ValueError(f"posterior.mean of shape {mean.shape}: expected (d, p)")
+    _matrix("posterior.factor", posterior.factor, (mean.shape[1],) * 2)
+    _matrix("posterior.misfit", posterior.misfit, (len(mean),) * 2)
+    return mean.shape
+
+
+def _weights_and_roots(posterior, row_covariance, k, seed):
+    "Weights (k, d, p), and the factors of the V that each was drawn with."
+    d, p = _check_posterior(posterior)
     rng = np.random.default_rng(check_seed(seed))
     z = rng.standard_normal((check_count("k", k), d, p))
     roots = _row_roots(_check_row(row_covariance, d), k, rng)
     return posterior.mean + roots @ z @ posterior.factor.T, roots
 
-# %% ../nbs/305_last_layer.ipynb #58051924
+# %% ../nbs/305_last_layer.ipynb #090da5aa
 def _rows_of(name, value, columns):
     "At least one row with so many columns."
     value = _matrix(name, value)
@@ -358,7 +377,7 @@ def _check_sigma(sigma, n):
         raise ValueError(f"sigma={sigma.min()}: expected numbers >= 0")
     return sigma
 
-# %% ../nbs/305_last_layer.ipynb #38a953cc
+# %% ../nbs/305_last_layer.ipynb #f798b8e2
 def last_layer_predictive(
     features,  # Φ of the inputs, (n, p)
     posterior: Posterior,  # of the last layer
@@ -368,7 +387,7 @@ def last_layer_predictive(
     seed: int,  # of the draws
 ) -> Predictive:
     "The exact predictive of a Bayesian last layer, Gaussian or (V unknown) Student, with joint draws; `ValueError` for what does not fit."
-    (d, p), draws = posterior.mean.shape, check_count("draws", draws)
+    (d, p), draws = _check_posterior(posterior), check_count("draws", draws)
     row = _check_row(row_covariance, d)
     student = isinstance(row, InverseWishart)
     V = row.mean() if student else row
@@ -382,7 +401,7 @@ def last_layer_predictive(
     return Predictive(features @ posterior.mean.T, epistemic, sigma[:, None] ** 2 * spread, (weights @ features.T).swapaxes(1, 2),
                       V / np.sqrt(np.outer(spread, spread)), **law)
 
-# %% ../nbs/305_last_layer.ipynb #98722627
+# %% ../nbs/305_last_layer.ipynb #6cdea8f3
 def _interpolate(features, targets, prior_mean, L, row):
     "Posterior for targets without noise, and how many directions they fix."
     residual, phi = targets - features @ prior_mean.T, features @ L
@@ -398,7 +417,7 @@ def _interpolate(features, targets, prior_mean, L, row):
     factor, misfit = np.hstack([L @ free.T, np.zeros((len(L), r))]), shift.T @ shift
     return Posterior(mean, factor, misfit, _log_evidence(row, misfit, r, 2 * np.log(s).sum())), r
 
-# %% ../nbs/305_last_layer.ipynb #50511a19
+# %% ../nbs/305_last_layer.ipynb #50905c51
 def last_layer_interpolation(
     features,  # Φ, (n, p)
     targets,  # Y, (n, d), without noise
@@ -411,7 +430,7 @@ def last_layer_interpolation(
     L = np.linalg.cholesky(_check_covariance("column_covariance", column_covariance, features.shape[1]))
     return _interpolate(features, targets, prior_mean, L, _check_row(row_covariance, targets.shape[1]))[0]
 
-# %% ../nbs/305_last_layer.ipynb #f7581269
+# %% ../nbs/305_last_layer.ipynb #e912063e
 def _add_row(posterior, phi, y, row, sigma):
     "One row more: O(p²)."
     mean, factor, misfit, evidence = posterior
@@ -435,7 +454,7 @@ def _add_exact_row(posterior, phi, y, row, size):
     left = (after.factor**2).sum() > 1e-24 * (posterior.factor**2).sum()  # else that was the last free direction
     return (after if left else after._replace(factor=0 * after.factor)), row
 
-# %% ../nbs/305_last_layer.ipynb #d7b93f8f
+# %% ../nbs/305_last_layer.ipynb #150270f5
 def update_posterior(
     posterior: Posterior,  # of the rows before
     features,  # Φ of the new rows, (m, p)
@@ -444,7 +463,7 @@ def update_posterior(
     sigma,  # σ of the new rows, (m,), positive; all 0 for targets without noise
 ) -> tuple:  # (Posterior, V or its law after these rows as well)
     "The posterior after m rows more, exact: by rank-one updates, or all at once if they are more than the features."
-    d, p = posterior.mean.shape
+    d, p = _check_posterior(posterior)
     features = _rows_of("features", features, p)
     targets = _matrix("targets", targets, (len(features), d))
     row, sigma = _check_row(row_covariance, d), _matrix("sigma", sigma, (len(features),))

@@ -72,21 +72,33 @@ def _take(inputs, rows):
     return inputs.rows(rows) if hasattr(inputs, "rows") else inputs[rows]
 
 # %% ../nbs/311_posteriors.ipynb #cfe62cda
+def _shared(network, weights, h):
+    "The hidden layers of a network at h (C, n, k), for weights with a leading axis C: (C, n, p)."
+    for name, layer in network.shared.named_children():
+        if isinstance(layer, torch.nn.Linear):
+            w, b = (weights[f"shared.{name}.{kind}"].to(h.dtype) for kind in ("weight", "bias"))
+            h = torch.baddbmm(b[:, None], h, w.mT)
+        else:
+            h = layer(h)
+    return h
+
+
 def _dense(network, weights, z):
     "Features (C, n, p) of a multilayer perceptron for weights with a leading axis C; z is (n, k) or (C, n, k)."
-    def shared(h):
-        for name, layer in network.shared.named_children():
-            if isinstance(layer, torch.nn.Linear):
-                w, b = (weights[f"shared.{name}.{kind}"].to(z.dtype) for kind in ("weight", "bias"))
-                h = torch.baddbmm(b[:, None], h, w.mT)
-            else:
-                h = layer(h)
-        return h
-
     if weights:
         z = z.expand(len(next(iter(weights.values()))), *z.shape) if z.ndim == 2 else z
-    h = 0.5 * (shared(z) + shared(-z)) if network.config["flip_symmetric"] else shared(z)
+    flip = network.config["flip_symmetric"]
+    h = 0.5 * (_shared(network, weights, z) + _shared(network, weights, -z)) if flip else _shared(network, weights, z)
     return torch.cat([torch.ones_like(h[..., :1]), h], -1).double()
+
+
+def _of_surroundings(network, weights, values):
+    "Features (C, u, p) of what single sites see, values (u, k); the fast way where the network has no window."
+    if type(network) is not LocalEnergyNet or network.config["window"]:
+        return _functional(network, weights, values, "site_features")
+    z = values.double().expand(len(next(iter(weights.values()))), *values.shape)
+    seen = [z] if network.config["linear"] else []
+    return torch.cat([torch.ones_like(z[..., :1]), *seen, _shared(network, weights, z)], -1)
 
 # %% ../nbs/311_posteriors.ipynb #43733ca9
 class _Call(torch.nn.Module):
@@ -116,7 +128,7 @@ def _features(network, weights, inputs):
             return torch.stack([network.features(own) for own in inputs])
         return inputs.counts @ network.site_features(inputs.values) if isinstance(inputs, Environments) else network.features(inputs)
     if isinstance(inputs, Environments):
-        return inputs.counts @ _functional(network, weights, inputs.values, "site_features")
+        return inputs.counts @ _of_surroundings(network, weights, inputs.values)
     if not isinstance(inputs, list):
         return _functional(network, weights, inputs)
     pick = lambda c: {name: value[c : c + 1] for name, value in weights.items()}
@@ -140,9 +152,9 @@ class NetworkPrior:
     ):
         self.noise = check_choice("noise", noise, NOISES)
         self.prior_scale, self.tolerance = (_positive(n, v) for n, v in (("prior_scale", prior_scale), ("tolerance", tolerance)))
-        self.network = _own_copy(network, data)
+        self.network = _own_copy(network, _checked_data(data))
         self.sites = int(np.prod(data.x.shape[1:])) if self.network.extensive else 1
-        self.offset, self.scale = _mean_and_spread(torch.as_tensor(data.y / self.sites))
+        self.offset, self.scale = _checked_units(*_mean_and_spread(torch.as_tensor(data.y / self.sites)))
         self.reference = _reference(self.network, data) if self.network.extensive else None
         self.blocks = _blocks(self.network, self.noise, self.prior_scale)
         self.size = sum(int(np.prod(block.shape)) for block in self.blocks)
@@ -161,7 +173,7 @@ def _own_copy(network, data):
     if len(network.head.weight) != data.y.shape[1]:
         raise ValueError(f"y of shape {data.y.shape}: expected ({len(data)}, {len(network.head.weight)}), one column for each output of the network")
     network = copy.deepcopy(network).cpu().requires_grad_(False)
-    if callable(getattr(network, "standardise", None)) and data.x.dtype.kind == "f":
+    if callable(getattr(network, "standardise", None)) and not (np.abs(data.x) == 1).all():  # spins are of order one already
         network.standardise(data.x)
     return network
 
@@ -173,12 +185,44 @@ def _reference(network, data, most=64):
         return Environments(inputs.values, inputs.counts.mean(0, keepdim=True))
     return _take(inputs, torch.linspace(0, len(data) - 1, min(len(data), most)).long())
 
+# %% ../nbs/311_posteriors.ipynb #841090b5
+def _checked_data(data):
+    if not isinstance(data, Samples):
+        raise ValueError(f"data of type {type(data).__name__}: expected Samples, as `as_samples(x, y)` gives them")
+    return data
+
+
+def _checked_units(mean, spread):
+    "Refuse targets whose variance is no ordinary number: that of their noise would be zero or infinite."
+    if not (torch.isfinite(mean).all() and ((spread > 1e-140) & (spread < 1e140)).all()):
+        raise ValueError(f"y has means {mean.tolist()} and spreads {spread.tolist()}: expected spreads between 1e-140 and 1e140; measure y in other units")
+    return mean, spread
+
+
+def _check_points(x):
+    "Refuse what is not an array of at least one input."
+    try:
+        shape = tuple(np.shape(x))
+    except ValueError:  # NumPy's own, about rows of different lengths
+        raise ValueError(f"x={_shown(x)}: expected an array (n, *shape), with rows of one length") from None
+    if not shape or not shape[0]:
+        raise ValueError(f"x of shape {shape}: expected at least one input (n, *shape)")
+
 # %% ../nbs/311_posteriors.ipynb #dad188e6
 def _check_theta(theta, size):
     "Refuse what is not a tensor (C, P) of doubles."
     if not isinstance(theta, torch.Tensor) or theta.ndim != 2 or theta.shape[1] != size:
         raise ValueError(f"theta of type {type(theta).__name__}, shape {tuple(np.shape(theta))}: expected a tensor (chains, {size})")
+    if theta.dtype != torch.float64:
+        raise ValueError(f"theta of dtype {theta.dtype}: expected torch.float64")
     return theta
+
+
+def _check_rows(rows, n, chains):
+    "Refuse what does not choose some of n examples, for all chains (b,) or for each of its own (chains, b)."
+    fits = isinstance(rows, torch.Tensor) and rows.dtype == torch.int64 and (rows.ndim == 1 or rows.ndim == 2 and len(rows) == chains)
+    if not fits or rows.numel() and not 0 <= int(rows.min()) <= int(rows.max()) < n:
+        raise ValueError(f"rows={_shown(rows)}: expected a tensor of int64, (b,) or ({chains}, b), of numbers from 0 to {n - 1}")
 
 # %% ../nbs/311_posteriors.ipynb #86b0c540
 def _weights(self, theta):
@@ -215,9 +259,7 @@ def _functions(self, theta, x):
 
     An extensive network gives totals at any size of lattice: f grows like the number of sites, and so does the noise's variance.
     """
-    _check_theta(theta, self.size)
-    if np.ndim(x) == 0 or len(x) == 0:
-        raise ValueError(f"x of shape {tuple(np.shape(x))}: expected at least one input (n, *shape)")
+    _check_theta(theta, self.size), _check_points(x)
     inputs, pieces = _prepare(self.network, x), []
     sites = int(np.prod(np.shape(x)[1:])) if self.reference is not None else 1
     size = max(1, 2**22 // (len(x) * self.network.head.weight.shape[1]))
@@ -265,6 +307,7 @@ def _log_prior(self, theta):
 
 def _log_likelihoods(self, theta, rows=None):
     "Log likelihood of single examples (C, b); rows (b,) or, for a choice of its own for each chain, (C, b); None for all."
+    _ = rows is None or _check_rows(rows, self.n, len(_check_theta(theta, self.size)))
     f, log_sigma = _standard(self.prior, theta, _take(self.inputs, rows))
     y = self.targets if rows is None else self.targets[rows]
     return (-0.5 * ((y - f) * (-log_sigma).exp()).square() - log_sigma - 0.5 * np.log(2 * np.pi)).sum(-1)
@@ -300,13 +343,16 @@ NetworkPosterior.value_and_gradient, NetworkPosterior.start = _value_and_gradien
 # %% ../nbs/311_posteriors.ipynb #f0d9e86f
 def _maximise(self, theta, steps=1000, learning_rate=0.03):
     "Climb from theta (C, P) towards local maxima of the log density, which may not be reached: Adam with a cosine schedule. Returns (C, P)."
-    theta = theta.detach().clone()
+    theta = _check_theta(theta, self.size).detach().clone()
     optimiser = torch.optim.Adam([theta], lr=_positive("learning_rate", learning_rate))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, check_count("steps", steps))
     for _ in range(steps):
         theta.grad = -self.value_and_gradient(theta)[1]
         optimiser.step()
         schedule.step()
+    lost = int((~torch.isfinite(theta)).any(1).sum())
+    if lost:
+        raise ValueError(f"theta: {lost} of {len(theta)} climbs left the finite numbers; expected a finite start, and a learning_rate below {learning_rate}")
     return theta.detach()
 
 
@@ -333,7 +379,7 @@ class BayesianNetwork:
         noise: str = "homoscedastic",  # one learned width, a "heteroscedastic" one that depends on x, or "none"
         prior_scale: float = 2.0,  # s: standard deviation of pre-activations and of the function
         tolerance: float = 0.01,  # with noise "none": how closely targets are to be met, in units of their spread
-        draws: int = 200,  # functions kept for predictions
+        draws: int = 200,  # functions kept for predictions; fewer, where the chains hold fewer
         seed: int = 0,  # of all randomness
     ):
         if network is not None and not isinstance(network, Regressor):
@@ -343,7 +389,23 @@ class BayesianNetwork:
         self.template, self.prior, self.weights = network, None, None
 
     def _infer(self, posterior, progress):
-        raise NotImplementedError(f"{type(self).__name__} must say how it infers")
+        raise ValueError(f"{type(self).__name__} does not say how it infers: expected a subclass with `_infer`, such as HMCNet")
+
+# %% ../nbs/311_posteriors.ipynb #8d1727f3
+def _keep(self, chains):
+    "What else of a successful fit a subclass holds on to."
+
+
+def _extra(self):
+    "What a subclass writes to its file beside the rest, as plain data."
+    return {}
+
+
+def _restore(self, state):
+    "What a subclass reads from its file beside the rest."
+
+
+BayesianNetwork._keep, BayesianNetwork._extra, BayesianNetwork._restore = _keep, _extra, _restore
 
 # %% ../nbs/311_posteriors.ipynb #3abc073a
 def _finite(chains):
@@ -384,6 +446,7 @@ def _fit(self, x, y=None, *, groups=None, progress=True):
         told = _diagnose(posterior, chains, self.independent)
     self.prior, self.weights = posterior.prior, kept
     self.inference, self.diagnostics, self.doubts = told
+    self._keep(chains)
     if self.doubts:
         warnings.warn(f"{type(self).__name__}: " + "; ".join(self.doubts), stacklevel=2)
     return self
@@ -402,15 +465,18 @@ def _density_of_draws(posterior, chains):
     with torch.no_grad():
         return name, torch.cat([getattr(posterior, name)(part) for part in theta.split(size)]).numpy().reshape(shape)
 
-
+# %% ../nbs/311_posteriors.ipynb #615f9b29
 def _diagnose(posterior, chains, independent, inputs=16):
-    "ArviZ InferenceData of function values and log density, the numbers that summarise it, and doubts in words."
+    "ArviZ InferenceData of function values, ln σ and log density, the numbers that summarise it, and doubts in words."
     import arviz
 
     rows = np.linspace(0, posterior.n - 1, min(posterior.n, inputs)).astype(int)
-    f = posterior.functions(chains.theta.flatten(0, 1), posterior.data.x[rows])[0]
+    f, noise = posterior.functions(chains.theta.flatten(0, 1), posterior.data.x[rows])
     name, density = _density_of_draws(posterior, chains)
     values = {"function": f.reshape(*chains.theta.shape[:2], -1), name: density}
+    if noise is not None:
+        seen = noise if posterior.prior.noise == "heteroscedastic" else noise[:, :1]  # one width is the same everywhere
+        values["log_sigma"] = 0.5 * np.log(seen).reshape(*chains.theta.shape[:2], -1)
     inference = arviz.from_dict(posterior=values, sample_stats=({"lp": density} if name == "log_density" else {}) | chains.stats)
     facts = dict(chains.facts)
     if not independent:
@@ -445,9 +511,12 @@ def _doubts(facts, said=()):
         said.append("effective samples cannot be measured")
     elif ess < 100:
         said.append(f"only {ess:.0f} effective samples (wanted at least 100)")
-    if facts.get("divergences", 0):
-        said.append(f"{facts['divergences']} divergent trajectories")
-    return tuple(dict.fromkeys((*said, *facts.get("doubts", ()))))
+    return tuple(dict.fromkeys((*said, *_diverged(facts.get("divergences", 0)), *facts.get("doubts", ()))))
+
+
+def _diverged(count):
+    "A doubt about trajectories that left the finite numbers, as a tuple."
+    return (f"{count} divergent {'trajectory' if count == 1 else 'trajectories'}",) if count else ()
 
 # %% ../nbs/311_posteriors.ipynb #0c032b21
 def _fitted(self):
@@ -470,7 +539,7 @@ def _mean(self, x):
 
 def _repr(self):
     told = "not fitted" if self.weights is None else f"{len(self.weights)} draws of {self.prior.size} weights"
-    numbers = {} if self.weights is None else {k: v for k, v in self.diagnostics.items() if isinstance(v, (int, float))}
+    numbers = {} if self.weights is None else {k: v for k, v in self.diagnostics.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
     return f"{type(self).__name__}({', '.join([told, *(f'{k} {v:.3g}' for k, v in numbers.items())])})"
 
 
@@ -503,7 +572,7 @@ def _save(self, path):
     "Write the fitted surrogate to one file; it is replaced only when complete. (`inference`, the full chains, is not in it.)"
     plain = {k: v for k, v in _fitted(self).diagnostics.items() if isinstance(v, (bool, int, float, str))}
     save_state(path, dict(kind=type(self).__name__, options=self.options, prior=_prior_state(self.prior), weights=self.weights,
-                          diagnostics=plain, doubts=self.doubts))
+                          diagnostics=plain, doubts=self.doubts) | self._extra())
 
 
 @classmethod
@@ -514,6 +583,7 @@ def _load(cls, path):
     surrogate.prior, surrogate.weights = _prior_of(path, state["prior"]), state["weights"]
     surrogate.template = surrogate.prior.network
     surrogate.diagnostics, surrogate.doubts, surrogate.inference = state["diagnostics"], tuple(state["doubts"]), None
+    surrogate._restore(state)
     return surrogate
 
 

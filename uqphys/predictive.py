@@ -6,17 +6,18 @@
 __all__ = ['Predictive', 'mixture_predictive', 'sample_predictive', 'cdf', 'interval', 'log_prob', 'take', 'score',
            'average_score', 'calibration']
 
-# %% ../nbs/30_predictive.ipynb #b1ba72bb
+# %% ../nbs/30_predictive.ipynb #43ab32df
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.distance import pdist
 from scipy.special import erf, logsumexp, ndtr
 from scipy.stats import multivariate_t, norm
 from scipy.stats import t as student
 
 from .models import _shown, check_count, check_number, check_seed
 
-# %% ../nbs/30_predictive.ipynb #dc298cef
+# %% ../nbs/30_predictive.ipynb #2f28c81d
 def _matrix(name, value, shape=None):
     "A finite float64 array of the wanted shape, or a `ValueError` naming the argument."
     try:
@@ -32,8 +33,8 @@ def _matrix(name, value, shape=None):
         raise ValueError(f"{name}={array[~np.isfinite(array)][0]}: expected finite numbers only")
     return array
 
-# %% ../nbs/30_predictive.ipynb #3d258576
-@dataclass(frozen=True, repr=False)
+# %% ../nbs/30_predictive.ipynb #9d92d1cb
+@dataclass(frozen=True, repr=False, eq=False)
 class Predictive:
     """What a surrogate believes about d outputs at n inputs: y = f + noise.
 
@@ -57,7 +58,7 @@ class Predictive:
     def __post_init__(self):
         _check_predictive(self)
 
-# %% ../nbs/30_predictive.ipynb #40892ac0
+# %% ../nbs/30_predictive.ipynb #eed149cb
 def _law(p):
     "Which law a predictive has: normal, student or mixture."
     return "student" if p.degrees_of_freedom is not None else "mixture" if p.noise is not None else "normal"
@@ -77,7 +78,7 @@ def _total(self):
 
 Predictive.__repr__, Predictive.variance = _predictive_text, property(_total)
 
-# %% ../nbs/30_predictive.ipynb #cbf092fd
+# %% ../nbs/30_predictive.ipynb #858e465f
 def _variance(name, value, shape):
     "Variances: finite numbers >= 0 of the wanted shape."
     array = _matrix(name, value, shape)
@@ -101,7 +102,7 @@ def _freedom(value):
         raise ValueError(f"degrees_of_freedom={_shown(value)}: {what}")
     return number
 
-# %% ../nbs/30_predictive.ipynb #284bddfe
+# %% ../nbs/30_predictive.ipynb #e4e6ea4a
 def _check_predictive(p):
     "Refuse what does not fit; keep everything as float64, in arrays of its own that nobody can change."
     mean, draws = _matrix("mean", p.mean), _matrix("draws", p.draws)
@@ -110,6 +111,8 @@ def _check_predictive(p):
     if draws.ndim != 3 or draws.shape[1:] != mean.shape or len(draws) == 0:
         raise ValueError(f"draws of shape {draws.shape}: expected (s, {mean.shape[0]}, {mean.shape[1]}) with at least one draw")
     fixed = dict(mean=mean, draws=draws, epistemic=_variance("epistemic", p.epistemic, mean.shape), aleatoric=_variance("aleatoric", p.aleatoric, mean.shape))
+    with np.errstate(over="ignore"):
+        _matrix("epistemic + aleatoric", fixed["epistemic"] + fixed["aleatoric"])
     if p.correlation is not None:
         fixed["correlation"] = _correlation(p.correlation, mean.shape[1])
     if p.degrees_of_freedom is not None:
@@ -121,7 +124,7 @@ def _check_predictive(p):
     for name, value in fixed.items():
         object.__setattr__(p, name, value if isinstance(value, float) else _frozen(value))
 
-# %% ../nbs/30_predictive.ipynb #b047339e
+# %% ../nbs/30_predictive.ipynb #3d759513
 def _frozen(array):
     "The array itself if nobody can write to it, else a copy of that kind."
     if array.flags.owndata and not array.flags.writeable:
@@ -140,7 +143,7 @@ def _check_mixture(mean, draws, epistemic, aleatoric, noise, correlation=None):
             i = np.unravel_index(gap.argmax(), gap.shape)
             raise ValueError(f"{name}={value[i]:.6g} at input {i[0]}: must be {exact[i]:.6g}, as the draws and their noise have it; see mixture_predictive")
 
-# %% ../nbs/30_predictive.ipynb #c56efc4b
+# %% ../nbs/30_predictive.ipynb #d894814e
 def mixture_predictive(
     draws,  # functions f at the inputs, (s, n, d)
     noise=None,  # variance of the noise of each draw, (s, n, d); None (or all 0) for observations without noise
@@ -155,7 +158,7 @@ def mixture_predictive(
     aleatoric = np.zeros(draws.shape[1:]) if noise is None else noise.mean(0)
     return Predictive(draws.mean(0), draws.var(0), aleatoric, draws, correlation, noise=noise)
 
-# %% ../nbs/30_predictive.ipynb #548c0061
+# %% ../nbs/30_predictive.ipynb #3d545ad3
 def _cholesky(p):
     "Factor of the outputs' correlation, (d, d)."
     d = p.mean.shape[1]
@@ -167,6 +170,13 @@ def _check_belief(predictive):
         raise ValueError(f"predictive={type(predictive).__name__}: expected a Predictive, as predict(x) returns it")
 
 
+def _check_size(name, count, each):
+    "A count of arrays of so many numbers each, which together fit in memory."
+    if check_count(name, count) * each > 10**10:
+        raise ValueError(f"{name}={_shown(count)}: expected at most {10**10 // each}, for {each} numbers each are held in memory")
+    return int(count)
+
+# %% ../nbs/30_predictive.ipynb #f3de2d05
 def sample_predictive(
     predictive: Predictive,  # what a surrogate believes
     k: int,  # number of samples
@@ -174,7 +184,7 @@ def sample_predictive(
 ) -> np.ndarray:  # observations (k, n, d)
     "Samples of y: each is one of the joint draws plus fresh noise at every input, of that draw's own size where it is known."
     _check_belief(predictive)
-    k, rng = check_count("k", k), np.random.default_rng(check_seed(seed))
+    k, rng = _check_size("k", k, predictive.mean.size), np.random.default_rng(check_seed(seed))
     chosen = rng.permutation(np.resize(rng.permutation(len(predictive.draws)), k))  # each draw as often as any other, to one
     noise = rng.standard_normal((k, *predictive.mean.shape)) @ _cholesky(predictive).T
     if predictive.noise is not None:
@@ -184,7 +194,7 @@ def sample_predictive(
         noise *= np.sqrt((nu - 2) / rng.chisquare(nu, (k, 1, 1)))  # one size for all inputs of a sample
     return predictive.draws[chosen] + noise * np.sqrt(predictive.aleatoric)
 
-# %% ../nbs/30_predictive.ipynb #b7959318
+# %% ../nbs/30_predictive.ipynb #76e721a9
 def _scale(p):
     "Width of the normal or Student t law, (n, d): the standard deviation, made smaller by the t's heavy tails."
     nu = p.degrees_of_freedom
@@ -214,7 +224,7 @@ def cdf(
             return ndtr((y - centre) / width).mean(0)
         return _standard(predictive).cdf((y - predictive.mean) / np.maximum(_scale(predictive), 1e-300))
 
-# %% ../nbs/30_predictive.ipynb #2b582e1a
+# %% ../nbs/30_predictive.ipynb #3b4ce00e
 def _mixture_root(centre, width, p, unit):
     "Where the mean over components (s, m) of normal distribution functions equals p: (m,), to 1e-9 of `unit` or better."
     z = norm.ppf(p)
@@ -234,7 +244,7 @@ def _mixture_root(centre, width, p, unit):
         left = left[(last[left] > 1e-9 * unit[left]) | ((abs(miss) > 1e-7) & (high[left] - low[left] > 1e-9 * unit[left]))]
     return q
 
-# %% ../nbs/30_predictive.ipynb #fcecd821
+# %% ../nbs/30_predictive.ipynb #5dfc0209
 def _quantile(predictive, p):
     "The p-quantile of y, (n, d)."
     if _law(predictive) != "mixture":
@@ -243,7 +253,7 @@ def _quantile(predictive, p):
     with np.errstate(over="ignore", divide="ignore"):
         return _mixture_root(*flat, p, np.sqrt(predictive.variance).ravel()).reshape(predictive.mean.shape)
 
-# %% ../nbs/30_predictive.ipynb #f4849eef
+# %% ../nbs/30_predictive.ipynb #ac8a132d
 def _level(level):
     "A probability strictly between 0 and 1."
     number = check_number("level", level, what := "expected a probability between 0 and 1")
@@ -254,7 +264,10 @@ def _level(level):
 
 def _levels(levels):
     "Nominal levels as an array of probabilities; None: 0.05, 0.10, ... 0.95."
-    levels = np.linspace(0.05, 0.95, 19) if levels is None else np.atleast_1d(levels)
+    try:
+        levels = np.linspace(0.05, 0.95, 19) if levels is None else np.atleast_1d(levels)
+    except ValueError:
+        raise ValueError(f"levels={_shown(levels)}: expected a list of probabilities between 0 and 1") from None
     if levels.ndim != 1 or len(levels) == 0:
         raise ValueError(f"levels of shape {levels.shape}: expected at least one probability between 0 and 1")
     return np.array([_level(level) for level in levels])
@@ -269,7 +282,7 @@ def interval(
     number = _level(level)
     return _quantile(predictive, 0.5 - number / 2), _quantile(predictive, 0.5 + number / 2)
 
-# %% ../nbs/30_predictive.ipynb #2bb452d3
+# %% ../nbs/30_predictive.ipynb #5185afac
 def _whitened(p, residual, variance):
     "Residuals (..., d) over their standard deviations, made independent; and the log of the factor between the volumes."
     L = _cholesky(p)
@@ -296,7 +309,7 @@ def log_prob(
         return norm.logpdf(z).sum(-1) - volume
     return multivariate_t(np.zeros(y.shape[1]), df=predictive.degrees_of_freedom, seed=0).logpdf(z).reshape(-1) - volume
 
-# %% ../nbs/30_predictive.ipynb #fc94c29c
+# %% ../nbs/30_predictive.ipynb #9335aa98
 def take(
     predictive: Predictive,  # what a surrogate believes
     rows,  # which inputs: whole numbers, a slice, or a mask of n truth values
@@ -318,7 +331,7 @@ def take(
 Predictive.sample = lambda self, k, seed=0: sample_predictive(self, k, seed)
 Predictive.log_prob, Predictive.cdf, Predictive.interval, Predictive.take = log_prob, cdf, interval, take
 
-# %% ../nbs/30_predictive.ipynb #c34a1cda
+# %% ../nbs/30_predictive.ipynb #91259cf2
 def _distance(gap, width):
     "E|Z| of a normal Z with mean `gap` and standard deviation `width`."
     z = gap / width
@@ -334,7 +347,7 @@ def _crps_mixture(y, centre, width):
         pairs += (1 if 2 * k == s else 2) * _distance(centre - other[0], np.sqrt(variance + other[1])).sum(1)
     return _distance(y[:, None] - centre, width).mean(1) - 0.5 * pairs / s**2
 
-# %% ../nbs/30_predictive.ipynb #0b43a398
+# %% ../nbs/30_predictive.ipynb #6ef360f6
 def _crps(p, y):
     "Continuous ranked probability score of each observation, (n, d), in closed form."
     import scoringrules
@@ -357,7 +370,7 @@ def _energy_score(p, y, seed=0):
     members = np.moveaxis(p.sample(100, seed), 0, 1)
     return scoringrules.es_ensemble(y, members, m_axis=-2, v_axis=-1, estimator="fair")
 
-# %% ../nbs/30_predictive.ipynb #dc52ef27
+# %% ../nbs/30_predictive.ipynb #7c656fac
 def score(
     predictive: Predictive,  # what a surrogate believed
     y,  # what came, (n, d)
@@ -381,14 +394,20 @@ def score(
 
 Predictive.score = score
 
-# %% ../nbs/30_predictive.ipynb #419285f7
+# %% ../nbs/30_predictive.ipynb #2170c809
+def _joint_energy_score(members, truth):
+    "Mean energy score of vectors (b, v) from members (m, b, v), without the bias of a finite m: each pair of members once."
+    spread = [pdist(members[:, b]).mean() for b in range(len(truth))]
+    return float(np.linalg.norm(members - truth, axis=-1).mean() - 0.5 * np.mean(spread))
+
+# %% ../nbs/30_predictive.ipynb #d93601e8
 def average_score(
     predictive: Predictive,  # what a surrogate believed
     y,  # what came, (n, d)
     size: int = 10,  # inputs in a batch
     seed: int = 0,  # of the batches and of the samples
 ) -> dict:  # name -> number
-    "CRPS and mean squared z-score of predicted averages of y over random batches of inputs, from joint samples; n // size batches, each input in one."
+    "From joint samples, over n // size random batches of inputs: CRPS and mean squared z of averages of y; energy score of all of a batch as one vector."
     import scoringrules
 
     _check_belief(predictive)
@@ -396,18 +415,20 @@ def average_score(
     if size > n:
         raise ValueError(f"size={size}: expected at most the {n} inputs")
     rows = np.random.default_rng(check_seed(seed)).permutation(n)[: n // size * size].reshape(-1, size)
-    members, truth = predictive.sample(min(max(200, len(predictive.draws)), 1000), seed)[:, rows].mean(2), y[rows].mean(1)
+    whole = predictive.sample(min(max(200, len(predictive.draws)), 1000), seed)[:, rows]
+    members, truth = whole.mean(2), y[rows].mean(1)
     spread = members.std(0, ddof=1)
     if not (spread > 0).all():
         raise ValueError("predictive: a batch of inputs has no uncertainty at all; expected a positive variance")
     z = (truth - predictive.mean[rows].mean(1)) / spread
     return {"crps": float(scoringrules.crps_ensemble(truth, members, m_axis=0, estimator="fair").mean()),
-            "mean_square_z": float((z**2).mean()), "batches": len(rows)}
+            "mean_square_z": float((z**2).mean()), "batches": len(rows),
+            "joint_energy_score": _joint_energy_score(whole[:200].reshape(200, len(rows), -1), y[rows].reshape(len(rows), -1))}
 
 
 Predictive.average_score = average_score
 
-# %% ../nbs/30_predictive.ipynb #e77f0b5c
+# %% ../nbs/30_predictive.ipynb #a19626d4
 def calibration(
     predictive: Predictive,  # what a surrogate believed
     y,  # what came, (n, d)

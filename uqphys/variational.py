@@ -6,6 +6,7 @@
 __all__ = ['Guide', 'fit_guide', 'VariationalNet']
 
 # %% ../nbs/314_variational.ipynb #652b6294
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,7 +18,6 @@ from .architectures import Regressor, torch_generators
 from .models import _shown, check_count, check_number, check_seed
 from .posteriors import _NOISE_CENTRE, _NOISE_SPREAD, BayesianNetwork, Chains
 from .sampling import one_thread
-from .training import load_state, save_state
 
 # %% ../nbs/314_variational.ipynb #f15dddac
 @dataclass(frozen=True)
@@ -29,6 +29,9 @@ class Guide:
     factor: torch.Tensor  # F, (R, P, rank)
     history: np.ndarray  # evidence lower bound at each step after annealing, a noisy estimate, (steps, R)
 
+    def __post_init__(self):
+        _check_guide(self)
+
     def covariance(self):
         "Covariance matrices, (R, P, P)."
         return torch.diag_embed(self.scale**2) + self.factor @ self.factor.mT
@@ -39,11 +42,34 @@ class Guide:
         z = torch.randn(R, check_count("k", k), P + self.factor.shape[-1], dtype=torch.float64, generator=generator)
         return self.mean[:, None] + self.scale[:, None] * z[..., :P] + z[..., P:] @ self.factor.mT
 
-    def log_prob(self, theta):
-        "Log density of theta (R, k, P): (R, k)."
-        factor = torch.cat([self.factor, torch.zeros_like(self.mean)[..., None]], -1)  # a column of zeros, for rank 0
-        law = torch.distributions.LowRankMultivariateNormal(self.mean, factor, self.scale**2)
-        return law.log_prob(theta.movedim(1, 0)).movedim(0, 1)
+# %% ../nbs/314_variational.ipynb #836c3be5
+def _log_prob(self, theta):
+    "Log density of theta (R, k, P): (R, k)."
+    R, P = self.mean.shape
+    _check_tensor("theta", theta, (R, None, P))
+    factor = torch.cat([self.factor, torch.zeros_like(self.mean)[..., None]], -1)  # a column of zeros, for rank 0
+    law = torch.distributions.LowRankMultivariateNormal(self.mean, factor, self.scale**2)
+    return law.log_prob(theta.movedim(1, 0)).movedim(0, 1)
+
+
+def _check_tensor(name, value, shape):
+    "Refuse what is not a float64 tensor of this shape; None stands for any length."
+    fits = isinstance(value, torch.Tensor) and value.dtype == torch.float64 and value.ndim == len(shape)
+    if not fits or any(wanted not in (None, found) for wanted, found in zip(shape, value.shape)):
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(f"{name} of type {type(value).__name__}, shape {tuple(np.shape(value))}: expected a float64 tensor ({wanted})")
+
+
+def _check_guide(guide):
+    "Refuse a guide whose parts do not fit together."
+    _check_tensor("mean", guide.mean, (None, None))
+    R, P = guide.mean.shape
+    _check_tensor("scale", guide.scale, (R, P)), _check_tensor("factor", guide.factor, (R, P, None))
+    if not (guide.scale > 0).all():
+        raise ValueError(f"scale={guide.scale.min().item()}: expected standard deviations > 0")
+
+
+Guide.log_prob = _log_prob
 
 # %% ../nbs/314_variational.ipynb #b6d0b65b
 def _landing(mean, scale, factor):
@@ -74,7 +100,7 @@ def _programs(log_density, start, rank, particles, width, generator):
     def model():
         with plates[0], plates[1]:
             theta = pyro.sample("theta", ImproperUniform(constraints.real_vector, (), (P,)))
-            pyro.factor("density", log_density(theta))
+            pyro.factor("density", _followed(log_density(theta), theta))
 
     def guide():
         mean = pyro.param("mean", start.clone())
@@ -85,6 +111,13 @@ def _programs(log_density, start, rank, particles, width, generator):
     return model, guide
 
 # %% ../nbs/314_variational.ipynb #14768028
+def _followed(value, theta):
+    "Refuse a log density whose gradient does not reach theta: the fit would see nothing of it."
+    if theta.requires_grad and not value.requires_grad:
+        raise ValueError("log_density: torch cannot follow it back to theta; expected tensor operations only (no detach, no NumPy)")
+    return value
+
+
 def _bound(model, guide):
     "An estimate of the evidence lower bound of each problem, (R,)."
     import pyro.poutine as poutine
@@ -107,9 +140,9 @@ def fit_guide(
     seed: int = 0,  # of all randomness
     progress: bool = False,  # whether to show a bar
 ) -> Guide:
-    "Fit low-rank Gaussians to R densities at once by Pyro's stochastic variational inference. The same seed gives the same bits."
+    "Fit low-rank Gaussians to R densities at once by Pyro's stochastic variational inference. The same seed gives the same bits on the same processor."
     options = _checked_options(dict(rank=rank, steps=steps, particles=particles, learning_rate=learning_rate, width=width, annealing=annealing))
-    if not isinstance(start, torch.Tensor) or start.ndim != 2 or start.dtype != torch.float64 or not torch.isfinite(start).all():
+    if not isinstance(start, torch.Tensor) or start.ndim != 2 or 0 in start.shape or start.dtype != torch.float64 or not torch.isfinite(start).all():
         raise ValueError(f"start={_shown(start)}: expected a finite float64 tensor (R, P)")
     import pyro
 
@@ -131,13 +164,27 @@ def _tried(log_density, theta):
         raise ValueError(f"log_density returns {type(value).__name__} of shape {tuple(np.shape(value))} for theta of shape {tuple(theta.shape)}: "
                          f"expected a tensor of shape {tuple(theta.shape[:-1])}, (particles, R)")
 
+
+def _called(log_density, weight, annealed):
+    "The log density as a function of theta alone; an annealed one takes a weight as well."
+    what = "a function of theta and a weight" if annealed else "a function of theta alone, as annealing=0"
+    try:
+        fits = callable(log_density) and bool(inspect.signature(log_density).bind(*range(1 + annealed)))
+    except TypeError:
+        fits = False
+    except ValueError:  # built-in functions tell no signature
+        fits = True
+    if not fits:
+        raise ValueError(f"log_density={_shown(log_density)}: expected {what}")
+    return (lambda theta: log_density(theta, weight[0])) if annealed else log_density
+
 # %% ../nbs/314_variational.ipynb #46ded50e
 def _climb(log_density, start, options, generator, progress):
     "The steps of the fit, inside a parameter store and a generator of their own."
     import pyro
 
     anneal, weight = int(options["annealing"] * options["steps"]), [1.0]
-    called = (lambda theta: log_density(theta, weight[0])) if anneal else log_density
+    called = _called(log_density, weight, options["annealing"] > 0)
     _tried(called, start.expand(options["particles"], *start.shape))
     model, guide = _programs(called, start, options["rank"], options["particles"], options["width"], generator)
     _bound(model, guide)  # makes the parameters
@@ -146,11 +193,11 @@ def _climb(log_density, start, options, generator, progress):
     optimiser = torch.optim.Adam([dict(params=[v], lr=rate(name)) for name, v in weights.items()], betas=(0.9, 0.99))
     rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options["steps"])
     for step in tqdm(range(options["steps"]), desc="steps", disable=not progress):
-        weight[0] = _COLD ** max(0.0, 1 - step / max(anneal, 1))
+        weight[0] = _COLD ** max(0.0, 1 - step / anneal) if anneal else 1.0
         optimiser.zero_grad()
         bound = _bound(model, guide)
         if not torch.isfinite(bound).all():
-            raise ValueError(f"learning_rate={options['learning_rate']}: the fit diverges at step {step}; expected a smaller one, or a finite density")
+            raise ValueError(f"{(name := 'learning_rate' if step else 'width')}={options[name]}: the fit diverges at step {step}; expected a smaller one, or a density that is finite around the start")
         (-bound.sum()).backward()
         optimiser.step()
         rates.step()
@@ -177,8 +224,9 @@ class VariationalNet(BayesianNetwork):
     """A network whose weights have the low-rank Gaussian law nearest to their posterior (in KL(q‖p)); `fit`, `predict`, `save`, `load` as in 311.
 
     `diagnostics["evidence_bound"]` bounds ln p(D) from below, for D in the units of y. Where the posterior is far from Gaussian the guide is
-    too wide in the function, and with few data it may take signal for noise, which `doubts` tells. Raises `ValueError` for arguments out of
-    range, and where a fit diverges.
+    too wide in the function, and with few data it may take signal for noise, which `doubts` tells. Empty `doubts` mean that the fit has ended,
+    not that the law is the posterior: for most networks it is not, and `diagnostics["reweightable"]` (Pareto k below 0.7) is False.
+    Raises `ValueError` for arguments out of range, and where a fit diverges.
     """
 
     independent = True
@@ -212,12 +260,18 @@ def _infer(self, posterior, progress):
     guides, units = fit_guide(density, start, width=0.01, seed=seeds[1], progress=progress, **fit), _units(posterior)
     last = guides.history[-max(1, len(guides.history) // 10) :].mean(0)
     best = int(np.argmax(last))
-    self.guide = Guide(guides.mean[[best]], guides.scale[[best]], guides.factor[[best]], guides.history[:, [best]] + units - 0.5 * P * np.log(2 * np.pi))
-    weights = _log_weights(self.guide, density, seeds[2])
+    guide = Guide(guides.mean[[best]], guides.scale[[best]], guides.factor[[best]], guides.history[:, [best]] + units - 0.5 * P * np.log(2 * np.pi))
+    weights = _log_weights(guide, density, seeds[2])
     facts = dict(evidence_bound=float(weights.mean()) + units - 0.5 * P * np.log(2 * np.pi), evidence_spread=float(np.ptp(last)),
-                 constant_evidence=_constant_evidence(posterior) + units, pareto_k=_pareto(weights))
-    facts["doubts"] = _rising(self.guide.history[:, 0], max(1.0, posterior.n / 10)) + _unlike(facts, posterior.n)
-    return Chains(self.guide.draw(o["draws"], seeds[3]), {}, facts)
+                 constant_evidence=_constant_evidence(posterior) + units, pareto_k=(k := _pareto(weights)), reweightable=bool(k < 0.7))
+    facts["doubts"] = _rising(guide.history[:, 0], max(1.0, posterior.n / 10)) + _unlike(facts, posterior.n)
+    chains = _GuideDraws(guide.draw(o["draws"], seeds[3]), {}, facts)
+    chains.guide = guide
+    return chains
+
+
+class _GuideDraws(Chains):
+    "Draws of a guide; `guide` is where they come from."
 
 
 VariationalNet._infer = _infer
@@ -280,21 +334,23 @@ def _unlike(facts, n):
     return tuple(said)
 
 # %% ../nbs/314_variational.ipynb #07d9174b
-def _save(self, path):
-    "Write the fitted surrogate to one file. (`inference` is not in it.)"
-    BayesianNetwork.save(self, path)
+def _keep(self, chains):
+    "The guide of a fit that has succeeded."
+    self.guide = chains.guide
+
+
+def _extra(self):
+    "The guide, and whether the network was given, for the file."
     guide = [self.guide.mean, self.guide.scale, self.guide.factor, torch.as_tensor(self.guide.history)]
-    save_state(path, load_state(path, "VariationalNet") | dict(guide=guide, given=self.template is not None))
+    return dict(guide=guide, given=self.template is not None)
 
 
-def _load(path):
-    "Read a surrogate written by `save`; `ValueError` naming the file if it is missing, damaged or of another kind."
-    surrogate, state = BayesianNetwork.load.__func__(VariationalNet, path), load_state(path, "VariationalNet")
+def _restore(self, state):
+    "The way back."
     mean, scale, factor, history = state["guide"]
-    surrogate.guide = Guide(mean, scale, factor, history.numpy())
-    surrogate.template = surrogate.template if state["given"] else None
-    surrogate.diagnostics["doubts"] = surrogate.doubts
-    return surrogate
+    self.guide = Guide(mean, scale, factor, history.numpy())
+    self.template = self.template if state["given"] else None
+    self.diagnostics["doubts"] = self.doubts
 
 
-VariationalNet.save, VariationalNet.load = _save, staticmethod(_load)
+VariationalNet._keep, VariationalNet._extra, VariationalNet._restore = _keep, _extra, _restore
