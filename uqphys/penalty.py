@@ -947,7 +947,7 @@ def _climb(posterior, chains, seed, steps=2000, rows=256, rate=0.03):
         values = torch.cat([posterior.log_prior(t) + posterior.log_likelihoods(t).sum(1) for t in theta.detach().split(1)])
     return theta.detach()[values.nan_to_num(-torch.inf).argmax()]
 
-
+# %% ../nbs/313_penalty.ipynb #ca5f2ffc
 def _fisher_root(posterior, theta, weight, generator, rows=2000):
     """L with L Lᵀ the inverse of the prior's curvature plus the scatter of gradients of single examples at theta (P,).
 

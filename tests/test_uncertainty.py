@@ -1,0 +1,69 @@
+"The comparison of methods: complete, made by this program, and judged by scores that see what they should."
+
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from uqphys.predictive import Predictive
+
+STUDY = Path(__file__).parents[1] / "studies" / "uncertainty.py"
+
+
+@pytest.fixture(scope="module")
+def study():
+    return runpy.run_path(str(STUDY))
+
+
+@pytest.fixture(scope="module")
+def told():
+    return json.loads(STUDY.with_suffix(".json").read_text())
+
+
+def test_every_method_met_every_problem_ten_times(study, told):
+    assert json.loads(json.dumps(study["SETTINGS"])) == told["settings"]
+    rows = {(row["problem"], row["method"]): row for row in told["rows"]}
+    assert set(rows) == {(p, m) for p in study["PROBLEMS"] for m in study["METHODS"]} and len(rows) == 28
+    keys = ("crps", "negative_log_density", "coverage_50", "coverage_90", "coverage_95", "energy_score", "joint_energy_score", "fit_seconds", "predict_seconds")
+    for row in rows.values():
+        assert row["splits"] + len(row["failed"]) >= 10 and (row["splits"] >= 10 or all(row["failed"]))
+        if row["splits"]:
+            assert all(row[key]["error"] >= 0 and np.isfinite(row[key]["value"]) for key in keys), row
+
+
+def test_the_program_still_gives_these_numbers(study, told):
+    "The same splits and seeds: other machines round otherwise, which moves a training a little, and much less than the error."
+    row = next(row for row in told["rows"] if (row["problem"], row["method"]) == ("diabetes", "one network"))
+    again = [study["piece"]("diabetes", k, "one network") for k in range(10)]
+    for key in ("crps", "joint_energy_score", "negative_log_density"):
+        assert abs(np.mean([p[key] for p in again]) - row[key]["value"]) < 0.5 * row[key]["error"], key
+    assert row["doubted"] == 0 and all(p["doubts"] == [] for p in again)
+
+
+def test_no_plaquette_configuration_is_a_copy_of_an_example(study):
+    learn, judge = study["plaquettes"](3)
+    assert len(learn) == 100 and 380 <= len(judge) <= 400
+    turned = lambda x: {np.rot90(x, k, (0, 1)).tobytes() for k in range(4)} | {(-np.rot90(x, k, (0, 1))).tobytes() for k in range(4)}
+    known = {form for x in learn.x for form in turned(x)}
+    assert not known & {np.ascontiguousarray(x).tobytes() for x in judge.x}
+
+
+def test_the_joint_score_sees_how_errors_hang_together(study):
+    rng = np.random.default_rng(0)
+    draws = rng.normal(size=(400, 1, 1)) + 0.1 * rng.normal(size=(400, 400, 1))  # one error for all inputs
+    plain = lambda draws: Predictive(np.zeros((400, 1)), np.full((400, 1), 1.01), np.zeros((400, 1)), draws)
+    shuffled = np.stack([rng.permutation(draws[:, i]) for i in range(400)], 1)
+    told = np.array([[study["joint_energy_score"](plain(d), shift + 0.1 * rng.normal(size=(400, 1)), samples=100) for d in (draws, shuffled)]
+                     for shift in (-1.5, -0.5, 0.0, 0.5, 1.5)])
+    assert told[:, 0].mean() < 0.9 * told[:, 1].mean()
+
+
+def test_a_piece_is_kept_and_made_again_when_the_code_changes(study, tmp_path, monkeypatch):
+    finished, calls = study["finished"], []
+    monkeypatch.setitem(finished.__globals__, "piece", lambda *job: (calls.append(job), dict(job=list(job)))[1])
+    one = finished(tmp_path, ("gap", 0, "one network"))
+    assert finished(tmp_path, ("gap", 0, "one network")) == one and len(calls) == 1
+    monkeypatch.setitem(finished.__globals__, "code", lambda: "another")
+    assert finished(tmp_path, ("gap", 0, "one network")) == one and len(calls) == 2
