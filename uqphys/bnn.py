@@ -297,6 +297,9 @@ def _grain(columns):
 
 LastLayer.degenerate = property(lambda self: self.no_noise is not None and bool((np.diag(self.row_covariance) < self.no_noise).any()),
                                 doc="Were there no more examples than features, and has the evidence left no noise at all?")
+LastLayer.doubts = property(lambda self: ("no more distinct examples than features, and the evidence leaves no noise at all: error bars mean nothing; take more "
+                                          "examples, or noise='none' if the targets are exact",) if self.posterior is not None and self.degenerate else (),
+                            doc="Why predictions may not be believed, in words.")
 
 # %% ../nbs/31_bnn.ipynb #8960255b
 def _known_rows(self):
@@ -335,15 +338,9 @@ def _mean(self, x):
 
 
 def _predict(self, x):
-    """What the surrogate believes at inputs x (n, *shape), as a `Predictive`: normal, or Student if V is unknown.
-
-    `ValueError` if it is `degenerate`: fitted to no more examples than features, with no noise left.
-    """
+    "What the surrogate believes at inputs x (n, *shape), as a `Predictive`: normal, or Student if V is unknown. Read `doubts` before."
     with one_thread():
         features = _features(self, x)
-        if self.degenerate:
-            raise ValueError(f"surrogate degenerate: fitted to no more distinct examples than its {features.shape[1]} features, and the evidence prefers no "
-                             "noise at all, so error bars mean nothing; expected more examples, or noise='none' if the targets are exact; `mean` can be used")
         row = self.row_covariance if self.row_law is None else self.row_law
         return last_layer_predictive(features, self.posterior, row, _sigma(self, features), self.options["draws"], self.options["seed"])
 
