@@ -172,6 +172,12 @@ METHODS = {
 }
 
 
+def recipe():
+    "All that decides the numbers beside the code: settings, noise, and the options of every method, as JSON has them."
+    methods = {name: dict(kind=m.kind.__name__, options=m.options, special=m.special) for name, m in METHODS.items()}
+    return json.loads(json.dumps(dict(settings=SETTINGS, noise=NOISE, methods=methods)))
+
+
 # ---- one piece
 
 def scores(problem, belief, test):
@@ -256,7 +262,7 @@ def summary(pieces):
             row["doubted"] = sum(bool(p["doubts"]) for p in chosen)
             row["doubts"] = sorted({doubt for p in chosen for doubt in p["doubts"]})[:3]
             rows.append(row)
-    return dict(settings=SETTINGS, rows=rows)
+    return recipe() | dict(rows=rows)
 
 
 def dump(told):
