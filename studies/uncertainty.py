@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import scoringrules
 import torch
 from sklearn.datasets import load_diabetes
 from tqdm import tqdm
@@ -116,6 +115,7 @@ def network(problem, data, seed):
     return MLP(data.x.shape[1:], hidden=hidden, outputs=d, seed=seed)
 
 
+TOGETHER = 20  # inputs whose joint energy score is taken; told by the root of the number of values
 NOISE = dict(gap="homoscedastic", two="heteroscedastic", diabetes="homoscedastic", plaquettes="homoscedastic")
 
 
@@ -175,7 +175,7 @@ METHODS = {
 def recipe():
     "All that decides the numbers beside the code: settings, noise, and the options of every method, as JSON has them."
     methods = {name: dict(kind=m.kind.__name__, options=m.options, special=m.special) for name, m in METHODS.items()}
-    return json.loads(json.dumps(dict(settings=SETTINGS, noise=NOISE, methods=methods)))
+    return json.loads(json.dumps(dict(settings=SETTINGS, together=TOGETHER, noise=NOISE, methods=methods)))
 
 
 # ---- one piece
@@ -188,19 +188,11 @@ def scores(problem, belief, test):
                         belief.degrees_of_freedom, noise)
     told, y = belief.score(test.y / unit), test.y / unit
     told |= {f"{name}_of_averages": value for name, value in belief.average_score(y).items() if name in ("crps", "mean_square_z")}
-    told["joint_energy_score"] = joint_energy_score(belief, y)
+    told["joint_energy_score"] = belief.average_score(y, size=TOGETHER)["joint_energy_score"] / (TOGETHER * y.shape[1]) ** 0.5
     if problem == "gap":
         inside = np.flatnonzero(abs(test.x[:, 0]) < SETTINGS["gap"]["edge"])
         told |= {f"{name}_in_gap": value for name, value in belief.take(inside).score(y[inside]).items() if name in ("crps", "coverage_95", "negative_log_density")}
     return {name: float(value) for name, value in told.items()}
-
-
-def joint_energy_score(belief, y, size=20, samples=400):
-    "The energy score of `size` inputs at once, all outputs, over random batches: it sees how errors hang together. By the root of the number of values."
-    rows = np.random.default_rng(0).permutation(len(y))[: len(y) // size * size].reshape(-1, size)
-    told = belief.sample(samples, 0)[:, rows].reshape(samples, len(rows), -1)
-    value = scoringrules.es_ensemble(y[rows].reshape(len(rows), -1), told, m_axis=0, v_axis=-1, estimator="fair")
-    return float(np.mean(value) / told.shape[-1] ** 0.5)
 
 
 def piece(problem, number, name):

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uqphys.predictive import Predictive
-
 STUDY = Path(__file__).parents[1] / "studies" / "uncertainty.py"
 
 
@@ -48,16 +46,6 @@ def test_no_plaquette_configuration_is_a_copy_of_an_example(study):
     turned = lambda x: {np.rot90(x, k, (0, 1)).tobytes() for k in range(4)} | {(-np.rot90(x, k, (0, 1))).tobytes() for k in range(4)}
     known = {form for x in learn.x for form in turned(x)}
     assert not known & {np.ascontiguousarray(x).tobytes() for x in judge.x}
-
-
-def test_the_joint_score_sees_how_errors_hang_together(study):
-    rng = np.random.default_rng(0)
-    draws = rng.normal(size=(400, 1, 1)) + 0.1 * rng.normal(size=(400, 400, 1))  # one error for all inputs
-    plain = lambda draws: Predictive(np.zeros((400, 1)), np.full((400, 1), 1.01), np.zeros((400, 1)), draws)
-    shuffled = np.stack([rng.permutation(draws[:, i]) for i in range(400)], 1)
-    told = np.array([[study["joint_energy_score"](plain(d), shift + 0.1 * rng.normal(size=(400, 1)), samples=100) for d in (draws, shuffled)]
-                     for shift in (-1.5, -0.5, 0.0, 0.5, 1.5)])
-    assert told[:, 0].mean() < 0.9 * told[:, 1].mean()
 
 
 def test_a_piece_is_kept_and_made_again_when_the_code_changes(study, tmp_path, monkeypatch):

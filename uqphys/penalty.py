@@ -949,17 +949,14 @@ def _climb(posterior, chains, seed, steps=2000, rows=256, rate=0.03):
 
 # %% ../nbs/313_penalty.ipynb #ca5f2ffc
 def _fisher_root(posterior, theta, weight, generator, rows=2000):
-    """L with L Lᵀ the inverse of the prior's curvature plus the scatter of gradients of single examples at theta (P,).
-
-    Where the noise is given, targets may lie far closer than it says, and tell nothing: then they are drawn from the model.
-    """
-    inner, rows, seen = torch.eye(len(theta), dtype=theta.dtype), min(rows, 4 * posterior.n), posterior
+    "L with L Lᵀ the inverse of the prior's curvature plus Fisher's information at theta (P,): gradients of examples whose targets the model draws."
+    inner, rows, model = torch.eye(len(theta), dtype=theta.dtype), min(rows, 4 * posterior.n), copy.copy(posterior)
+    with torch.no_grad():
+        f, log_sigma = (value[0] for value in _standard(posterior.prior, theta[None], posterior.inputs))
     for part in torch.randint(posterior.n, (rows, 1), generator=generator).split(500):
+        model.targets = f + log_sigma.exp() * torch.randn(f.shape, generator=generator, dtype=f.dtype)
         many = theta.expand(len(part), -1).clone().requires_grad_(True)
-        if posterior.prior.noise == "none":
-            seen, f = copy.copy(posterior), _standard(posterior.prior, theta[None], posterior.inputs)[0][0]
-            seen.targets = f + posterior.prior.tolerance * torch.randn(f.shape, generator=generator, dtype=f.dtype)
-        slopes = torch.autograd.grad(seen.log_likelihoods(many, part).sum(), many)[0]
+        slopes = torch.autograd.grad(model.log_likelihoods(many, part).sum(), many)[0]
         inner = inner + weight / rows * slopes.T @ slopes
     values, vectors = torch.linalg.eigh(inner)
     return vectors * values.rsqrt()
