@@ -2,7 +2,7 @@
 
     pip install --no-deps laplace-torch==0.3 curvlinops-for-pytorch==3.0.1 asdfghjkl==0.1a4 backpack-for-pytorch==1.7.1 \\
         einops==0.8.2 einconv==0.1.0 torchmetrics==1.9.0 lightning-utilities==0.15.3 unfoldnd==0.2.3
-    python studies/bench_last_layer.py              # two minutes or less; part of `make bench`
+    python studies/bench_last_layer.py              # two minutes; part of `make bench`
     python studies/bench_last_layer.py --quick      # a small rehearsal that judges nothing
 
 (`--no-deps`, since laplace-torch asks for torchvision, which it does not use here, and which comes with another torch.)
@@ -11,7 +11,8 @@ What is compared. 20,000 examples, 64 features of a fixed network (one of them t
 correlated. Everybody gets the same frozen network, with the least-squares head that laplace-torch needs as the mode; the time of
 finding that head is not counted against it. Timed are the fit (for uqphys with the search for the hyperparameters V and kappa,
 for laplace-torch with a given noise and prior precision, the search for the prior precision apart) and the prediction of mean
-and covariance at 2,000 new inputs. uqphys also returns joint draws: 200, its default, in the judged time; two in a row of its own.
+and covariance at 2,000 new inputs. uqphys always returns joint draws as well, which laplace-torch does not: two of them, the fewest,
+in the judged time; its default of 200, which is more than was asked of the other, in a row of its own, whose ratio is told too.
 laplace-torch is timed with the fastest of several batch sizes (the full structure
 with the one that was fastest in a trial, 1000). It knows one noise variance for all outputs; it is given the
 best one, from the residuals. NLL is minus the mean log density of the 2,000 new targets, all ten outputs jointly. With correlated
@@ -154,7 +155,7 @@ def compare(scale: Scale, absent) -> list:
     "All take turns; the least of each time."
     network, train, test = problem(scale)
     works = {f"uqphys {kind} {draws}": (lambda kind=kind, draws=draws: ours(network, train, test, draws, kind))
-             for kind, draws in (("best", 200), ("best", 2), ("unknown", 2))}
+             for kind, draws in (("best", 2), ("best", 200), ("unknown", 2))}
     if absent is None:
         works |= {f"laplace {s} {b}": (lambda s=s, b=b: theirs(network, train, test, s, b)) for s in ("kron", "full") for b in scale.batches[: None if s == "kron" else 1]}
     for work in works.values():
@@ -167,7 +168,7 @@ def compare(scale: Scale, absent) -> list:
             rows.setdefault(name, []).append(work())
     timed = [found[0] | {k: min(r[k] for r in found) for k in ("fit", "predict", "search")} | dict(repetitions=len(found), noise="correlated") for found in rows.values()]
     same = problem(scale, equal=True)
-    once = [ours(*same, 200, "best")] + ([theirs(*same, s, scale.batches[0]) for s in ("kron", "full")] if absent is None else [])
+    once = [ours(*same, 2, "best")] + ([theirs(*same, s, scale.batches[0]) for s in ("kron", "full")] if absent is None else [])
     return timed + [row | dict(repetitions=1, noise="equal") for row in once]
 
 
@@ -179,7 +180,8 @@ def targets(rows: list) -> list:
         peers = [r for r in timed if r["method"] == structure]
         best = min(peers, key=lambda r: r["fit"] + r["predict"]) if peers else None
         ratio = (best["fit"] + best["predict"]) / (mine["fit"] + mine["predict"]) if best else None
-        out.append(dict(target=f"fit + predict: times laplace-torch {structure}", value=ratio, limit=20.0, met=None if best is None else ratio >= 20))
+        out.append(dict(target=f"fit + predict: times laplace-torch {structure}", value=ratio, limit=20.0, met=None if best is None else ratio >= 20,
+                        with_200_draws=best and (best["fit"] + best["predict"]) / (timed[1]["fit"] + timed[1]["predict"])))
         gain = best["nll"] - mine["nll"] if best else None
         out.append(dict(target=f"NLL of laplace-torch {structure} minus ours", value=gain, limit=0.0, met=None if best is None else gain >= 0))
         gain = next((r["nll"] - same[0]["nll"] for r in same if r["method"] == structure), None)
@@ -213,7 +215,8 @@ def show(found: dict):
     for t in found["targets"]:
         verdict = {True: "met", False: "MISSED", None: "NOT MEASURED"}[t["met"]]
         value = "-" if t["value"] is None else f"{t['value']:.3g}"
-        print(f"  {t['target']:58s}{value:>8s} >= {t['limit']:<6g}{'' if found['quick'] else verdict}")
+        print(f"  {t['target']:58s}{value:>8s} >= {t['limit']:<6g}{'' if found['quick'] else verdict}"
+              + (f"  ({t['with_200_draws']:.3g} with 200 joint draws)" if t.get("with_200_draws") else ""))
 
 
 def main():

@@ -9,9 +9,11 @@ from scipy.stats import chi2
 
 from uqphys import hmc
 from uqphys.architectures import MLP, LocalEnergyNet
+from uqphys.calibration import rank_test
 from uqphys.hmc import FusedGradient, HMCNet, fused_gradient, hamiltonian_monte_carlo, leapfrog, no_u_turn
 from uqphys.models import Ising, random_spins
 from uqphys.posteriors import NetworkPosterior
+from uqphys.sampling import one_thread
 from uqphys.training import as_samples
 
 
@@ -181,7 +183,8 @@ def test_the_fast_gradient_declines_another_likelihood_and_several_data_sets():
     (dict(momentum=torch.zeros(3, 2, dtype=torch.float64)), r"momentum of type Tensor, shape \(3, 2\): expected a float64 tensor \(4, 2\)"),
     (dict(momentum=torch.zeros(1, 2, dtype=torch.float64)), "momentum"), (dict(momentum=torch.zeros(4, 2)), "momentum"), (dict(step_size=np.nan), "step_size=nan"),
     (dict(step_size=None), "step_size=None"), (dict(steps=0), "steps=0"), (dict(steps=1.5), "steps=1.5"), (dict(scale=torch.ones(3, dtype=torch.float64)), "scale"),
-    (dict(scale=2.0), "scale of type float"), (dict(gradient=torch.zeros(4, 3, dtype=torch.float64)), "gradient"), (dict(value_and_gradient=lambda t: t), "value_and_gradient: returned Tensor")])
+    (dict(scale=2.0), "scale of type float"), (dict(scale=torch.zeros(2, dtype=torch.float64)), "scale=0.0: expected lengths > 0"),
+    (dict(theta=starts(4) * np.nan), "theta=nan: expected finite"), (dict(gradient=torch.zeros(4, 3, dtype=torch.float64)), "gradient"), (dict(value_and_gradient=lambda t: t), "value_and_gradient: returned Tensor")])
 def test_bad_calls_of_leapfrog(change, message):
     given = dict(value_and_gradient=quartic, theta=starts(4), momentum=starts(4, seed=1), step_size=0.1, steps=3) | change
     with pytest.raises(ValueError, match="^" + message):
@@ -244,6 +247,33 @@ def test_calibrated_by_simulation_over_256_data_sets():
     assert chance(told, true).min() > 1e-3
     centre = told.mean(1, keepdims=True)
     assert chance(centre + 0.6 * (told - centre), true).min() < 1e-4, "draws that are too narrow must be seen"
+
+
+def test_calibrated_by_simulation_with_learned_noise_over_256_data_sets():
+    """The compiled gradient, tuned for each data set. Chains start at the truth, which is a draw from the posterior of its data:
+
+    then nothing is owed to burn-in (the prior's noise spans four decades), and a chain that does not move has rank zero."""
+    rng, x, where = np.random.default_rng(4), np.linspace(-1.5, 1.5, 10)[:, None], np.array([[-1.8], [0.0], [0.9]])
+    posterior = NetworkPosterior(MLP((1,), (3,)), as_samples(x, np.array([1.0, -1.0] * 5)[:, None]))
+    truth, told, true = posterior.prior.draw(256, seed=4), [], []
+    f, variance = posterior.functions(truth, x)
+    data = torch.from_numpy(f + np.sqrt(variance) * rng.normal(size=f.shape))
+
+    def quantities(theta):
+        f, variance = posterior.functions(theta, where)
+        return np.concatenate([f[..., 0], 0.5 * np.log(variance[:, :1, 0])], 1)
+    with one_thread():
+        for k in range(256):
+            posterior.targets = (data[k] - posterior.prior.offset) / posterior.prior.scale
+            run = hamiltonian_monte_carlo(FusedGradient(posterior), truth[k].repeat(8, 1), draws=40, warmup=60, seed=k, progress=False)
+            told.append(quantities(run.theta[:, 9::10].flatten(0, 1)[1:]))  # 31 draws
+            true.append(quantities(truth[k : k + 1])[0])
+
+    told, true = np.stack(told), np.stack(true)
+    chances = lambda draws: rank_test((draws < true[:, None]).sum(1), draws=31)
+    assert min(p.min() for p in chances(told).values()) > 3e-4, chances(told)  # 16 numbers
+    centre = told.mean(1, keepdims=True)
+    assert chances(centre + 0.6 * (told - centre))["spread"].max() < 1e-3, "draws that are too narrow must be seen"
 
 
 def test_both_samplers_agree_on_the_functions_of_a_network():

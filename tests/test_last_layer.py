@@ -796,6 +796,7 @@ def test_nothing_to_predict_is_refused(x):
 
 
 GOOD = problem(0, 6, 2, 1)
+BEFORE = InverseWishart(1e-3 * np.eye(1), 4.0)  # no law after these rows
 EDGES = [
     (lambda: update_posterior(last_layer_posterior(*GOOD), np.zeros((0, 2)), np.zeros((0, 1)), np.eye(1), []), r"features of shape \(0, 2\)"),
     (lambda: last_layer_posterior(GOOD[0], np.zeros((6, 0)), np.zeros((0, 2)), np.eye(2), np.zeros((0, 0)), np.ones(6)), r"targets of shape \(6, 0\)"),
@@ -820,6 +821,10 @@ EDGES = [
     (lambda: LastLayer(MLP((3,), (4,), outputs=2), epochs=0).fit(*vectors(20), progress="no"), "progress='no'"),
     (lambda: LastLayer(MLP((3,), (4,), outputs=2), epochs=0).fit(*vectors(20)).predict([[1, 2], [3]]), "x=.*all of one shape"),
     (lambda: InverseWishart(None, 3).mean(), "scale=None"), (lambda: InverseWishart(np.eye(2), 3).after(np.eye(2), -5), "n=-5"),
+    (lambda: InverseWishart(np.eye(2), 3).after(1.0, 5), r"misfit of shape \(\): expected \(2, 2\)"), (lambda: InverseWishart(np.eye(2), 3).after(np.eye(2), 2.5), "n=2.5"),
+    (lambda: last_layer_predictive(np.ones((1, 2)), last_layer_posterior(*GOOD), BEFORE, [1.0], 5, 0), "row_covariance: .* expected the law of V .after. the data"),
+    (lambda: draw_weights(last_layer_posterior(*GOOD), BEFORE, 5, 0), "row_covariance: .* expected the law of V .after. the data"),
+    (lambda: update_posterior(last_layer_posterior(*GOOD), np.ones((1, 2)), np.ones((1, 1)), BEFORE, [1.0]), "row_covariance: .* expected the law of V .after. the data"),
 ]
 
 

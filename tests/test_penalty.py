@@ -81,7 +81,7 @@ def test_nan_is_never_paid_for():
 
 @pytest.mark.parametrize("batches", [2, 3, 10, 25, 200, 1000])
 def test_compiled_fine_is_the_fine(batches):
-    shares = np.linspace(0, 0.99, 34) if batches < 500 else np.linspace(0, 0.3, 10)
+    shares = np.linspace(0, 0.999, 34)
     for kind in ("closed", "series"):
         found = [_fine(x, *_fine_coefficients(kind, batches, 3)) for x in shares * noise_limit(batches)]
         assert np.allclose(found, penalty(shares * noise_limit(batches), batches, kind), rtol=1e-8, atol=1e-12)
@@ -387,6 +387,11 @@ def test_networks_say_what_is_wrong_with_their_settings(monkeypatch):
         with pytest.warns(UserWarning):
             net.fit(x, y, progress=False)
         assert any(word in doubt for doubt in net.doubts)
+    for options, word in ((dict(step=1.0, batch_size=20), "too wide"), (dict(step=0.1, batch_size=80), "a full batch is cheaper")):
+        net = SGLDNet(MLP((1,), (1,)), **(small | options))
+        with pytest.warns(UserWarning):
+            net.fit(x, y, progress=False)
+        assert any(word in doubt for doubt in net.doubts) and net.diagnostics["touched"] <= 1
     for net in (PenaltyNet(MLP((1,), (1,)), batch_size=61, target="tempered", **small), SGLDNet(MLP((1,), (1,)), batch_size=61, target="tempered", **small)):
         with pytest.raises(ValueError, match="batch_size=61.*tempered.*at most 60"):
             net.fit(x, y, progress=False)
@@ -410,7 +415,7 @@ def test_same_seed_same_bits():
 
 @pytest.mark.parametrize("call, argument", [
     (lambda: penalty(-1.0, 5), "chi_square=-1"), (lambda: penalty(1.0, 1), "batches=1"), (lambda: penalty(1.0, 5, "best"), "kind='best'"),
-    (lambda: penalty(1.0, 5, terms=0), "terms=0"), (lambda: mean_acceptance(0.0, -1.0), "sigma=-1.0"), (lambda: noise_limit(1), "batches=1"),
+    (lambda: penalty(1.0, 5, terms=0), "terms=0"), (lambda: mean_acceptance(0.0, -1.0), "sigma=-1.0"), (lambda: noise_limit(1), "batches=1"), (lambda: noise_limit(10**10), "batches=10000000000: expected at most"),
     (lambda: SubsampledPosterior(LINE, 501, target="tempered"), "batch_size=501"), (lambda: SubsampledPosterior(LINE, None, target="tempered"), "batch_size=None"),
     (lambda: SubsampledPosterior(LINE, 10, control="nodes"), "control='nodes'"), (lambda: PenaltyNet(penalty="known"), "penalty='known'"),
     (lambda: penalty_metropolis(LINE, start(2), kind="known"), "kind='known'"),
@@ -469,6 +474,17 @@ def test_starts_do_not_fall_far_below_the_mode():
     away = 3.0 * torch.randn(6, posterior.size, generator=torch.Generator().manual_seed(1), dtype=torch.float64) @ root.T
     far, near = posterior.log_density(mode + away), posterior.log_density(uqphys.penalty._around(posterior, mode, away))
     assert float(far.min()) < float(near.min()) - 100 and float(near.min()) > float(posterior.log_density(mode[None])) - posterior.size
+
+
+def test_starts_for_the_tempered_target_are_as_wide_as_it_is():
+    "With a share of the likelihood the offsets need no halving; judged by all of it they would be pulled in."
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (3000, 1))
+    posterior = NetworkPosterior(MLP((1,), (2,)), as_samples(x, np.tanh(3 * x) + 0.2 * rng.normal(size=x.shape)))
+    net = PenaltyNet(MLP((1,), (2,)), target="tempered", batch_size=10, chains=6, starts=2, seed=1)
+    start, root, _ = net._prepare(posterior)
+    z = torch.linalg.solve(root, (start - start.mean(0)).T)
+    assert 0.15 < float(z.std()) < 0.45, float(z.std())
 
 
 def test_sums_over_sites_without_control_variate_go_the_slow_road():

@@ -298,10 +298,21 @@ def test_the_joint_energy_score_is_that_of_the_library_and_has_no_bias():
     assert abs(np.mean(found) - exact) < 4 * np.std(found) / 10
 
 
+def test_the_energy_score_of_a_mixture_of_two_draws():
+    "Pairs of samples share a draw half of the time; if each draw came equally often they would do so too rarely, by one in a hundred."
+    p = mixture_predictive(np.ones((2, 500, 2)) * np.array([-1.0, 1.0])[:, None, None], np.full((2, 500, 2), 1e-10))
+    found = [module._energy_score(p.take([0]), np.zeros((1, 2)), seed)[0] for seed in range(1500)]
+    exact = 2**0.5 * (1 - 0.5)
+    assert abs(np.mean(found) - exact) < 4 * np.std(found) / 1500**0.5 < 0.002
+    chosen = module._members(p, 4000, 0)[:, 0, 0] > 0
+    assert abs(chosen.mean() - 0.5) < 4 * 0.5 / 4000**0.5 and chosen.sum() != 2000
+    assert np.array_equal(module._members(p, 5, 1), module._members(p, 5, 1)) and p.draws.flags.writeable is False
+
+
 def test_the_joint_score_takes_all_outputs_of_a_batch_as_one_vector():
     p, y = make("mixture", n=6, d=2, s=200), np.random.default_rng(5).normal(size=(6, 2))
     rows = np.random.default_rng(3).permutation(6).reshape(2, 3)
-    members = p.sample(200, 3)[:, rows].reshape(200, 2, 6)
+    members = module._members(p, 200, 3)[:, rows].reshape(200, 2, 6)
     library = scoringrules.es_ensemble(y[rows].reshape(2, 6), np.moveaxis(members, 0, 1), m_axis=-2, v_axis=-1, estimator="fair").mean()
     assert average_score(p, y, 3, seed=3)["joint_energy_score"] == pytest.approx(library, rel=1e-12)
 

@@ -189,7 +189,7 @@ class _Layer:
         spread, self.sites = y.std(0) + 1e-12 * np.abs(y).max(0), float(features[0, 0])
         usual = d == 1 and (not y.any() or 2.0**-30 < np.abs(y).max() < 2.0**30)
         self.unit = np.ones(d) if usual else np.where(spread > 0, np.exp2(np.round(np.log2(np.maximum(spread, 1e-300)))), 1.0)
-        base = np.diag(1 / np.maximum((features**2).mean(0), 1e-12))
+        base = np.diag(1 / np.maximum(np.einsum("ij,ij->j", features, features) / n, 1e-12))
         self.noise_basis, self.noise_range, self.noise_weights, self.rounding = None, None, None, 0.0
         solve = self._exact if options["noise"] == "none" else self._noisy
         solve(features, y / self.unit, prior_mean / self.unit[:, None], base)
@@ -275,7 +275,7 @@ def _fit(self, x, y=None, *, groups=None, progress=True):
         features = _features_of(network, data.x)
         prior_mean = _prior_mean(network, features, data.y, options)
         layer = _Layer(features, data.y, prior_mean, options)
-    layer.prior_mean, layer.grain, layer.no_noise = prior_mean, _grain(np.column_stack([features, data.y])), None
+    layer.prior_mean, layer.grain, layer.no_noise = prior_mean, None, None
     for name in _KEPT:
         setattr(self, name, getattr(layer, name))
     self.architecture, self._rows, self._seen = network, [(features, data.y)], np.zeros(0, dtype=np.int64)
@@ -306,6 +306,8 @@ def _known_rows(self):
     "A hash (64 bits) of each distinct example, in order."
     from hashlib import blake2b
 
+    if self.grain is None:  # that of the rows of the fit
+        self.grain = _grain(np.column_stack(self._rows[0]))
     for features, y in self._rows:
         rows = (np.column_stack([features, y]) / self.grain).round(9) + 0.0
         found = np.frombuffer(b"".join(blake2b(row.tobytes(), digest_size=8).digest() for row in rows), dtype=np.int64)
@@ -413,7 +415,8 @@ def _save(self, path):
     _fitted(self)
     if not isinstance(self.architecture, Network):
         raise ValueError(f"architecture of type {type(self.architecture).__name__}: cannot be written; expected a Network, such as LocalEnergyNet or MLP")
-    kept = {name: getattr(self, name) for name in _KEPT} | {"_seen": _known_rows(self)}
+    seen = _known_rows(self)
+    kept = {name: getattr(self, name) for name in _KEPT} | {"_seen": seen}
     kept = {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
     networks = dict(network=_as_data(self.architecture), template=None if self.template is None else _as_data(self.template))
     save_state(path, dict(kind="LastLayer", options=self.options, kept=_each(torch.from_numpy, np.ndarray, kept), **networks))

@@ -153,8 +153,8 @@ class CalibrationError:
 
     value: float  # root mean square distance over the levels
     error: float  # standard error of the value, by drawing groups again
-    expected: float  # root mean square value of a perfectly calibrated prediction on the same rows and groups
-    square: float  # value**2 less the variance of the counts: unbiased for the true squared distance; negative by luck
+    expected: float  # root mean square value of a perfectly calibrated prediction whose rows, or groups of rows, are independent
+    square: float  # value**2 less the variance of the counts: unbiased for the squared distance of this fit; negative by luck
     groups: int  # independent groups of rows
 
 # %% ../nbs/301_calibration.ipynb #618d7b0a
@@ -274,7 +274,7 @@ class Recalibration:
     level: float | None = None  # of the interval that method "quantile" reproduces
 
     def apply(self, predictive, unsettled=False):
-        "The `predictive` with recalibrated variances and draws. Refuses a factor that the examples do not settle, but for `unsettled` True."
+        "The `predictive` with recalibrated variances and draws. Refuses a factor that the examples do not settle, unless `unsettled` is True."
         if not check_flag("unsettled", unsettled) and not np.isfinite(self.error).all():
             raise ValueError(f"factors {self.epistemic:.3g}, {self.aleatoric:.3g} with errors {self.error}: not settled by the examples; expected other "
                              "examples or another method, or unsettled=True to use them as they are")
@@ -362,6 +362,8 @@ def _two_factors(predictive, y, groups):
 def _needed(predictive, y, level):
     "By how much the distance of each end of the central interval from the mean must be stretched to reach y, (n, d)."
     low, high = interval(predictive, level)
+    if not ((low <= predictive.mean) & (predictive.mean <= high)).all():
+        raise ValueError(f"predictive: a mean outside of its own central interval of level {level}, which no stretching about the mean can mend; expected method 'total'")
     gap = y - predictive.mean
     room = np.where(gap > 0, high - predictive.mean, predictive.mean - low)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -46,10 +46,12 @@ def leapfrog(
     scale: torch.Tensor | None = None,  # lengths (P,) in which a coordinate is measured; None: 1
     gradient: torch.Tensor | None = None,  # (C, P) at theta, if it is known already
 ) -> tuple:  # theta, momentum, log density and gradient at the end
-    "Move all chains along their trajectories by kicks and drifts in turn (Duane et al., Phys. Lett. B 195, 216 (1987))."
+    "Move all chains along their trajectories by kicks and drifts in turn (Duane et al., Phys. Lett. B 195, 216 (1987)). `ValueError` for bad arguments."
     shapes = dict(theta=None, momentum=np.shape(theta), scale=np.shape(theta)[1:], gradient=np.shape(theta))
     for name, value in dict(theta=theta, momentum=momentum, scale=scale, gradient=gradient).items():
         _ = value is None and name in ("scale", "gradient") or _check_numbers(name, value, shapes[name])
+    if scale is not None and not (scale > 0).all():
+        raise ValueError(f"scale={float(scale.min())!r}: expected lengths > 0")
     how = check_number("step_size", step_size, "expected a finite number"), check_count("steps", steps)
     return _leapfrog(_watched(value_and_gradient), theta, momentum, *how, scale, gradient)
 
@@ -59,6 +61,8 @@ def _check_numbers(name, value, shape):
     if not isinstance(value, torch.Tensor) or value.dtype != torch.float64 or (value.ndim != 2 if shape is None else tuple(value.shape) != tuple(shape)):
         told = "(C, P)" if shape is None else tuple(shape)
         raise ValueError(f"{name} of type {type(value).__name__}, shape {tuple(np.shape(value))}: expected a float64 tensor {told}")
+    if not value.isfinite().all():
+        raise ValueError(f"{name}={float(value[~value.isfinite()][0])}: expected finite numbers only")
 
 
 def _watched(value_and_gradient):
@@ -359,7 +363,7 @@ def hamiltonian_monte_carlo(
 ) -> SampledChains:
     """Draw from any density, many chains at once: HMC with jittered lengths, all of it tuned in the warm-up, and frozen then.
 
-    A trajectory that leaves the finite numbers is rejected and counted as divergent. An interrupt (Ctrl-C) writes the
+    A trajectory that leaves the finite numbers is rejected and counted as divergent. `ValueError` for bad arguments. An interrupt (Ctrl-C) writes the
     checkpoint, if one is named, and goes on to the caller; without one it ends the run, and the draws so far are returned with a warning.
     """
     plan, start = _checked_plan(value_and_gradient, start, draws, warmup, seed, target_acceptance, trajectory, most_steps)
@@ -729,9 +733,7 @@ def _all_chains(theta, spread, sizes, kind, noise, centre, y, n, mix, units, del
 # %% ../nbs/312_hmc.ipynb #02370308
 def _plain(theta, size):
     "theta (C, P) as an array in C order. Compiled code looks at no bounds: a wrong shape must not reach it."
-    if _check_theta(theta, size).dtype != torch.float64:
-        raise ValueError(f"theta of dtype {theta.dtype}: expected torch.float64")
-    return np.ascontiguousarray(theta.detach().numpy())
+    return np.ascontiguousarray(_check_theta(theta, size).detach().numpy())
 
 # %% ../nbs/312_hmc.ipynb #9309949a
 def _activation_of(network):

@@ -41,10 +41,9 @@ class InverseWishart(NamedTuple):
         misfit,  # S, (d, d): the marginal sum of squares of the rows
         n: int,  # number of rows
     ):
-        "The law after n rows of data."
-        if n < 0:
-            raise ValueError(f"n={_shown(n)}: expected a number of rows >= 0")
-        return InverseWishart(self.scale + misfit, self.degrees_of_freedom + n)
+        "The law after n rows of data; `ValueError` for what does not fit."
+        misfit = _matrix("misfit", misfit, np.shape(self.scale))
+        return InverseWishart(self.scale + misfit, self.degrees_of_freedom + check_count("n", n, 0))
 
     def mean(self):
         "The expected V, (d, d); `ValueError` if there is none."
@@ -132,7 +131,7 @@ def _check_layer(features, targets, prior_mean, sigma=None):
     if sigma.min() <= 0:
         raise ValueError(f"sigma={sigma.min()}: expected positive numbers")
     with np.errstate(over="ignore"):
-        largest = max(np.abs(value).max() for value in (features, targets, prior_mean)) / sigma.min()
+        largest = max(max(value.max(), -value.min()) for value in (features, targets, prior_mean)) / sigma.min()
     if largest > 1e140 or sigma.max() > 1e140:
         raise ValueError(f"features, targets, prior_mean, sigma: numbers up to {largest:.3g} times the smallest sigma; expected less than 1e140, "
                          "their squares must fit into double precision")
@@ -169,7 +168,8 @@ def _row_step(misfit, n, floor, law=None):
 
 def _first_row(targets):
     "A first guess of V: the variances of the targets."
-    return np.diag(targets.var(0) + 1e-12 * (targets**2).mean(0) + 1e-30)
+    moment = lambda rows: np.einsum("nd,nd->d", rows, rows) / len(rows)
+    return np.diag(moment(targets - targets.mean(0)) + 1e-12 * moment(targets) + 1e-30)
 
 # %% ../nbs/305_last_layer.ipynb #42df05b3
 def _sigma_of(directions, coefficients):
@@ -302,7 +302,7 @@ def expectation_maximisation(
 
 # %% ../nbs/305_last_layer.ipynb #72bb2977
 def _best_scale(problem, law):
-    "κ of the highest evidence on a grid, V at its best for each (noise the same for all rows), and that evidence; -inf if n <= p."
+    "κ of the highest evidence on a grid, V at its best for each (noise the same for all rows), and that evidence; not looked for (-inf) if n <= p."
     features, targets, prior_mean, base, V = problem
     (n, p), residual = features.shape, targets - features @ prior_mean.T
     if n <= p:
@@ -361,15 +361,17 @@ def draw_weights(
     return _weights_and_roots(posterior, row_covariance, k, seed)[0]
 
 # %% ../nbs/305_last_layer.ipynb #4001831a
-def _check_posterior(posterior):
-    "The sizes (d, p) of a posterior whose arrays fit together."
+def _check_posterior(posterior, row=None):
+    "The sizes (d, p) of a posterior whose arrays fit together, and with the law of V after the data: its scale holds the misfit of these."
     if not isinstance(posterior, Posterior):
         raise ValueError(f"posterior={_shown(posterior)}: expected a Posterior, as last_layer_posterior gives it")
     mean = _matrix("posterior.mean", posterior.mean)
     if mean.ndim != 2 or not mean.size:
         raise ValueError(f"posterior.mean of shape {mean.shape}: expected (d, p)")
     _matrix("posterior.factor", posterior.factor, (mean.shape[1],) * 2)
-    _matrix("posterior.misfit", posterior.misfit, (len(mean),) * 2)
+    misfit = _matrix("posterior.misfit", posterior.misfit, (len(mean),) * 2)
+    if isinstance(row, InverseWishart) and np.linalg.eigvalsh(row.scale - misfit)[0] < -1e-9 * np.trace(row.scale):
+        raise ValueError("row_covariance: its scale is smaller than the misfit of the rows; expected the law of V *after* the data, law.after(posterior.misfit, n)")
     return mean.shape
 
 
@@ -379,6 +381,7 @@ def _weights_and_roots(posterior, row_covariance, k, seed):
     rng = np.random.default_rng(check_seed(seed))
     z = rng.standard_normal((check_count("k", k), d, p))
     roots = _row_roots(_check_row(row_covariance, d), k, rng)
+    _check_posterior(posterior, row_covariance)
     return posterior.mean + roots @ z @ posterior.factor.T, roots
 
 # %% ../nbs/305_last_layer.ipynb #090da5aa
@@ -418,8 +421,10 @@ def last_layer_predictive(
     law = dict(degrees_of_freedom=row.degrees_of_freedom - d + 1) if student else {}
     if student and sigma.any():
         law["noise"] = sigma[:, None] ** 2 * (roots**2).sum(-1)[:, None]  # of the V of each draw
-    return Predictive(features @ posterior.mean.T, epistemic, sigma[:, None] ** 2 * spread, (weights @ features.T).swapaxes(1, 2),
-                      V / np.sqrt(np.outer(spread, spread)), **law)
+    functions = weights.reshape(-1, p) @ features.T  # one product for all draws
+    functions.flags.writeable = False  # `Predictive` then needs no copy
+    functions = functions.reshape(draws, d, len(features)).swapaxes(1, 2)
+    return Predictive(features @ posterior.mean.T, epistemic, sigma[:, None] ** 2 * spread, functions, V / np.sqrt(np.outer(spread, spread)), **law)
 
 # %% ../nbs/305_last_layer.ipynb #6cdea8f3
 def _interpolate(features, targets, prior_mean, L, row):
@@ -445,7 +450,10 @@ def last_layer_interpolation(
     column_covariance,  # K, (p, p), positive definite
     row_covariance,  # V, (d, d), positive definite; or its law before the data, an `InverseWishart`
 ) -> Posterior:
-    "The posterior that passes through all targets; `ValueError` if the features cannot. The limit σ → 0 of `last_layer_posterior`."
+    """The posterior that passes through all targets; `ValueError` if the features cannot. The limit σ → 0 of `last_layer_posterior`
+
+    (of its evidence where the rows are independent; else the evidence is that of the directions they fix).
+    """
     features, targets, prior_mean, _ = _check_layer(features, targets, prior_mean)
     L = np.linalg.cholesky(_check_covariance("column_covariance", column_covariance, features.shape[1]))
     return _interpolate(features, targets, prior_mean, L, _check_row(row_covariance, targets.shape[1]))[0]
@@ -487,6 +495,7 @@ def update_posterior(
     features = _rows_of("features", features, p)
     targets = _matrix("targets", targets, (len(features), d))
     row, sigma = _check_row(row_covariance, d), _matrix("sigma", sigma, (len(features),))
+    _check_posterior(posterior, row)
     if sigma.min() <= 0 and sigma.any():
         raise ValueError(f"sigma={sigma.min()}: expected positive numbers, or zeros only")
     if len(features) <= p or not sigma.any():

@@ -38,10 +38,16 @@ def _noise_limit(batches):
 
 
 def noise_limit(
-    batches: int,  # M: how many numbers the variance was estimated from, at least 2
+    batches: int,  # M: how many numbers the variance was estimated from, 2 to 1 000 000
 ) -> float:
-    "Largest estimated variance χ² that can be paid for: the first zero of the Bessel function of order (M-3)/2, squared, over M-1."
-    return _noise_limit(check_count("batches", batches, 2))
+    "Largest estimated variance χ² that can be paid for: the first zero of the Bessel function of order (M-3)/2, squared, over M-1. ValueError for bad M."
+    return _noise_limit(_checked_batches(batches))
+
+
+def _checked_batches(batches):
+    if check_count("batches", batches, 2) > 1_000_000:
+        raise ValueError(f"batches={batches}: expected at most 1000000")
+    return int(batches)
 
 
 @functools.lru_cache(maxsize=256)
@@ -53,10 +59,14 @@ def _coefficients(batches, terms):
     return np.array(sums) / np.arange(1, terms + 1)
 
 
-def _sum_series(chi_square, batches, terms):
-    "The truncated series."
-    x = chi_square / _noise_limit(batches)
-    return x * np.polyval(_coefficients(batches, terms)[::-1], x)
+def _sum_powers(x, coefficients):
+    "Sum of coefficients[k] x^(k+1)."
+    return x * np.polyval(coefficients[::-1], x)
+
+
+def _remainder(batches):
+    "Coefficients of u + ln(1 - x) in powers of x = χ²/χ²_max: what the first zero alone leaves; they fall off fast."
+    return _coefficients(batches, 400) - 1 / np.arange(1, 401)
 
 # %% ../nbs/313_penalty.ipynb #3524e76b
 def penalty(
@@ -74,7 +84,7 @@ def penalty(
         raise ValueError(f"chi_square={np.nanmin(chi_square):.3g}: a variance must be >= 0")
     if check_choice("kind", kind, KINDS) in ("known", "none"):
         return np.where(np.isnan(chi_square), np.inf, chi_square / 2 if kind == "known" else 0.0)
-    return _estimated_penalty(chi_square, check_count("batches", batches, 2), kind, _checked_terms(terms))
+    return _estimated_penalty(chi_square, _checked_batches(batches), kind, _checked_terms(terms))
 
 # %% ../nbs/313_penalty.ipynb #8f1cf266
 def _numbers(name, value):
@@ -96,14 +106,11 @@ def _checked_terms(terms):
 
 # %% ../nbs/313_penalty.ipynb #9a83aad6
 def _estimated_penalty(chi_square, batches, kind, terms):
-    "For arguments known to fit. For M > 200 the closed form is the series to 40 terms: SciPy's ₀F₁ underflows there."
-    inside = np.fmin(chi_square, _noise_limit(batches))
-    if kind == "series" or batches > 200:
-        u = _sum_series(inside, batches, terms if kind == "series" else 40)
-    else:
-        with np.errstate(divide="ignore"):
-            u = -np.log(np.maximum(special.hyp0f1((batches - 1) / 2, -(batches - 1) * inside / 4), 0.0))
-    return np.where(chi_square < _noise_limit(batches), u, np.inf)
+    "For arguments known to fit. The closed form by its first zero, ln(1 - χ²/χ²_max), and a series for the rest: SciPy's ₀F₁ underflows from M = 200 on."
+    x = np.fmin(chi_square / _noise_limit(batches), 1.0)
+    with np.errstate(divide="ignore"):
+        u = _sum_powers(x, _coefficients(batches, terms)) if kind == "series" else _sum_powers(x, _remainder(batches)) - np.log1p(-x)
+    return np.where(x < 1, u, np.inf)
 
 # %% ../nbs/313_penalty.ipynb #d8946623
 def mean_acceptance(
@@ -620,8 +627,7 @@ def _fine_coefficients(kind, batches, terms):
     "For `_fine`: number of the kind, largest χ², coefficients in powers of χ² over it."
     if batches < 2 or kind in ("half", "none"):
         return 2 if kind == "half" else 3, np.inf, np.zeros(1)
-    rest = _coefficients(batches, terms if kind == "series" else 400)
-    return int(kind == "series"), noise_limit(batches), rest - 1 / np.arange(1, 401) if kind == "closed" else rest
+    return int(kind == "series"), noise_limit(batches), _remainder(batches) if kind == "closed" else _coefficients(batches, terms)
 
 # %% ../nbs/313_penalty.ipynb #4c8f28af
 @_fast
@@ -980,9 +986,9 @@ def _polish(posterior, theta, weight, generator, steps=40):
     return theta, _fisher_root(posterior, theta, weight, generator)
 
 # %% ../nbs/313_penalty.ipynb #54ff0823
-def _around(posterior, mode, away, halvings=12):
-    "Starts (C, P) about a mode, each moved nearer until its log density has fallen by less than the number of weights."
-    density = lambda theta: torch.cat([posterior.log_prior(t) + posterior.log_likelihoods(t).sum(1) for t in theta.split(1)])
+def _around(posterior, mode, away, share=1.0, halvings=12):
+    "Starts (C, P) about a mode, each moved nearer until its log density (with a share of the likelihood) has fallen by less than the number of weights."
+    density = lambda theta: torch.cat([posterior.log_prior(t) + share * posterior.log_likelihoods(t).sum(1) for t in theta.split(1)])
     with torch.no_grad():
         best = density(mode[None])
         for _ in range(halvings):
@@ -1004,7 +1010,7 @@ class _SubsampledNet(BayesianNetwork):
         weight = o["batch_size"] if o["target"] == "tempered" else posterior.n
         mode, root = _polish(posterior, mode, weight, generator)
         z = torch.randn(o["chains"], len(mode), dtype=mode.dtype, generator=generator)
-        start, kind = _around(posterior, mode, 0.3 * z @ root.T), o["control_variate"]
+        start, kind = _around(posterior, mode, 0.3 * z @ root.T, weight / posterior.n), o["control_variate"]
         if kind == "auto":
             kind = "nodes" if isinstance(posterior.inputs, torch.Tensor) and posterior.inputs.ndim == 2 and posterior.inputs.shape[1] <= 2 else "gradient"
         if kind == "gradient":
@@ -1112,12 +1118,23 @@ class SGLDNet(_SubsampledNet):
         self.options |= _checked({name: given[name] for name in _LEAST if name in given})
 
 # %% ../nbs/313_penalty.ipynb #779747a7
+def _sgld_doubts(o, control, n):
+    "What may be wrong with the settings, in words; the widening is that of `stochastic_langevin` on a Gaussian posterior, with the slope's noise n / batch."
+    rows, h = (o["batch_size"] if o["target"] == "tempered" else n), o["step"] ** 2
+    wider = ((1 + h * (rows / o["batch_size"] if control is None else 0) / 4) / (1 - h / 4)) ** 0.5 - 1 if h < 4 else np.inf
+    told = {f"a step of {o['step']:g} on batches of {o['batch_size']} of {n} examples is foretold to make the posterior {wider:.0%} too wide": wider > 0.05,
+            f"batches of {o['batch_size']} are as many as the {n} examples or more: a full batch is cheaper": o["batch_size"] >= n}
+    return tuple(text for text, holds in told.items() if holds)
+
+
 def _sgld_infer(self, posterior, progress):
+    "Climb, prepare, descend; a bias that can be foretold is told."
     o, (start, root, control) = self.options, self._prepare(posterior)
     names = ("step", "batch_size", "target", "burn_in", "thin", "seed")
     with self._bar(progress) as bar:
         theta = stochastic_langevin(posterior, start, draws=o["chain_draws"], factor=root, control=control, progress=bar.update, **{n: o[n] for n in names})
-    return Chains(theta, {}, dict(touched=o["batch_size"] / posterior.n))
+    touched = min(1.0, (o["batch_size"] + len(getattr(control, "nodes", ()))) / posterior.n)
+    return Chains(theta, {}, dict(touched=touched, doubts=_sgld_doubts(o, control, posterior.n)))
 
 
 SGLDNet._infer = _sgld_infer

@@ -506,7 +506,7 @@ def _doubts(facts, said=()):
     if not np.isfinite(r_hat):
         said.append("R-hat cannot be measured: one chain, too few draws, or values that never change or are not finite")
     elif r_hat > 1.05:
-        said.append(f"the chains disagree (R-hat {r_hat:.2f}, wanted at most 1.05)")
+        said.append(f"the chains disagree (R-hat {r_hat:.3f}, wanted at most 1.05)")
     if np.isnan(ess):
         said.append("effective samples cannot be measured")
     elif ess < 100:

@@ -126,8 +126,9 @@ def _check_predictive(p):
 
 # %% ../nbs/30_predictive.ipynb #3d759513
 def _frozen(array):
-    "The array itself if nobody can write to it, else a copy of that kind."
-    if array.flags.owndata and not array.flags.writeable:
+    "The array itself if nobody can write to it or to what it is a view of, else a copy of that kind."
+    owner = array if array.base is None else array.base
+    if isinstance(owner, np.ndarray) and owner.flags.owndata and not owner.flags.writeable and not array.flags.writeable:
         return array
     array = array.copy()
     array.flags.writeable = False
@@ -149,7 +150,10 @@ def mixture_predictive(
     noise=None,  # variance of the noise of each draw, (s, n, d); None (or all 0) for observations without noise
     correlation=None,  # of the outputs' noise, (d, d); None for independent
 ) -> Predictive:
-    "What joint draws and the noise of each believe: their mixture; without noise the normal law with the draws' variance."
+    """What joint draws and the noise of each believe: their mixture; without noise the normal law with the draws' variance.
+
+    That normal law has the `correlation` given between outputs, not that of the draws. `ValueError` for arrays that do not fit together.
+    """
     draws = _matrix("draws", draws)
     if draws.ndim != 3 or len(draws) == 0:
         raise ValueError(f"draws of shape {draws.shape}: expected (s, n, d) with at least one draw")
@@ -328,7 +332,16 @@ def take(
                       predictive.correlation, predictive.degrees_of_freedom, noise)
 
 
-Predictive.sample = lambda self, k, seed=0: sample_predictive(self, k, seed)
+def _sample(
+    self,
+    k: int,  # number of samples
+    seed: int = 0,  # of the choice of draws and of the noise
+) -> np.ndarray:  # observations (k, n, d)
+    "Samples of y, jointly over inputs and outputs, as `sample_predictive` draws them; `ValueError` for bad arguments."
+    return sample_predictive(self, k, seed)
+
+
+Predictive.sample = _sample
 Predictive.log_prob, Predictive.cdf, Predictive.interval, Predictive.take = log_prob, cdf, interval, take
 
 # %% ../nbs/30_predictive.ipynb #91259cf2
@@ -361,13 +374,22 @@ def _crps(p, y):
     return np.concatenate(parts).reshape(y.shape)
 
 
+def _members(p, k, seed):
+    "Samples (k, n, d) whose pairs are independent: where the law is the mixture of the draws, these are chosen with repetition."
+    if _law(p) != "mixture":
+        return p.sample(k, seed)
+    chosen = np.random.default_rng([check_seed(seed), 1]).integers(len(p.draws), size=k)
+    noise = np.random.default_rng([seed, 2]).standard_normal((k, *p.mean.shape)) @ _cholesky(p).T
+    return p.draws[chosen] + noise * np.sqrt(p.noise[chosen])
+
+
 def _energy_score(p, y, seed=0):
     "Energy score of each row across the outputs, (n,): the CRPS for one output, else an unbiased estimate from 100 samples."
     import scoringrules
 
     if y.shape[1] == 1:
         return _crps(p, y)[:, 0]
-    members = np.moveaxis(p.sample(100, seed), 0, 1)
+    members = np.moveaxis(_members(p, 100, seed), 0, 1)
     return scoringrules.es_ensemble(y, members, m_axis=-2, v_axis=-1, estimator="fair")
 
 # %% ../nbs/30_predictive.ipynb #7c656fac
@@ -375,7 +397,7 @@ def score(
     predictive: Predictive,  # what a surrogate believed
     y,  # what came, (n, d)
 ) -> dict:  # name -> number
-    "Proper scores (lower is better), and plain checks of honesty, of a prediction against observations."
+    "Proper scores (lower is better), and plain checks of honesty, of a prediction against observations; `ValueError` where there is no density."
     _check_belief(predictive)
     y, sigma = _matrix("y", y, predictive.mean.shape), np.sqrt(predictive.variance)
     away = abs(2 * cdf(predictive, y) - 1)
@@ -415,7 +437,7 @@ def average_score(
     if size > n:
         raise ValueError(f"size={size}: expected at most the {n} inputs")
     rows = np.random.default_rng(check_seed(seed)).permutation(n)[: n // size * size].reshape(-1, size)
-    whole = predictive.sample(min(max(200, len(predictive.draws)), 1000), seed)[:, rows]
+    whole = _members(predictive, min(max(200, len(predictive.draws)), 1000), seed)[:, rows]
     members, truth = whole.mean(2), y[rows].mean(1)
     spread = members.std(0, ddof=1)
     if not (spread > 0).all():

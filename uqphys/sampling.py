@@ -936,17 +936,23 @@ def sample(
     return _dataset(series, configs, _describe(model) | made | _law_of(*law) | told)
 
 # %% ../nbs/10_sampling.ipynb #10-147
+@functools.lru_cache(maxsize=1)
+def _thread_pools(modules):
+    "The libraries with threads of their own. To find them takes milliseconds: it is done anew only when more modules are loaded."
+    from threadpoolctl import ThreadpoolController
+    return ThreadpoolController()
+
+
 @contextmanager
 def one_thread():
     "Within the block, NumPy's libraries, numba and torch (if it is loaded) use one thread; restored at the end."
-    from threadpoolctl import threadpool_limits
     torch = sys.modules.get("torch")
     before = numba.get_num_threads(), torch.get_num_threads() if torch else None
     try:
         numba.set_num_threads(1)
         if torch:
             torch.set_num_threads(1)
-        with threadpool_limits(1):
+        with _thread_pools(len(sys.modules)).limit(limits=1):
             yield
     finally:
         numba.set_num_threads(before[0])
