@@ -33,7 +33,7 @@ test: $(DEV) ## run every notebook, then tests/ (< 25 min on 2 cores)
 	echo "== tests"; $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile || status=1; \
 	exit $$status
 
-bench: $(BENCH) ## speed of the samplers and of Bayesian networks, beside their peers, each in one run (< 20 min)
+bench: $(BENCH) ## speed of the samplers and of Bayesian networks, beside their peers, each in one run (about an hour)
 	$(BIN)/python studies/bench.py
 	$(BIN)/python studies/sweep_speed.py
 	$(BIN)/python studies/bench_last_layer.py

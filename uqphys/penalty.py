@@ -49,7 +49,7 @@ def _checked_batches(batches):
         raise ValueError(f"batches={batches}: expected at most 1000000")
     return int(batches)
 
-
+# %% ../nbs/313_penalty.ipynb #72281b1e
 @functools.lru_cache(maxsize=256)
 def _coefficients(batches, terms):
     "Coefficients of u in powers of χ²/χ²_max, from Rayleigh's sums in units of the first zero."

@@ -331,7 +331,7 @@ def take(
     return Predictive(predictive.mean[chosen], predictive.epistemic[chosen], predictive.aleatoric[chosen], predictive.draws[:, chosen],
                       predictive.correlation, predictive.degrees_of_freedom, noise)
 
-
+# %% ../nbs/30_predictive.ipynb #ab4bb540
 def _sample(
     self,
     k: int,  # number of samples
