@@ -403,7 +403,9 @@ def test_the_warm_up_finds_scales_and_length():
     gaussian = lambda theta: (-0.5 * (theta / scales).square().sum(1), -theta / scales**2)
     run = hamiltonian_monte_carlo(gaussian, starts(32, 3) * scales, draws=100, seed=1, progress=False)
     assert np.allclose(run.facts["scale"] / scales.numpy(), 1, atol=0.25)
-    assert 1.5 < run.facts["trajectory"] < 6  # a quarter of the period, 1.6, is reached by half of the jittered times at 3
+    # A quarter of the period, 1.6, is reached by half of the jittered times at 3. Where all scales are equal the criterion, 1/2 - sin(2T)/(4T) after
+    # the jitter, is flat beyond its first maximum, 2.2: there the warm-up stops by chance (seeds and processors: 2 to 30), and not much further.
+    assert 1.5 < run.facts["trajectory"] < 100
 
 
 def test_hmcnet_predicts_saves_and_loads(tmp_path):
