@@ -2,6 +2,7 @@
 
 import warnings
 
+import arviz
 import numpy as np
 import pytest
 import torch
@@ -265,7 +266,7 @@ def test_calibrated_by_simulation_with_learned_noise_over_256_data_sets():
     with one_thread():
         for k in range(256):
             posterior.targets = (data[k] - posterior.prior.offset) / posterior.prior.scale
-            run = hamiltonian_monte_carlo(FusedGradient(posterior), truth[k].repeat(8, 1), draws=40, warmup=60, seed=k, progress=False)
+            run = hamiltonian_monte_carlo(FusedGradient(posterior), truth[k].repeat(8, 1), draws=40, warmup=100, seed=k, progress=False)
             told.append(quantities(run.theta[:, 9::10].flatten(0, 1)[1:]))  # 31 draws
             true.append(quantities(truth[k : k + 1])[0])
 
@@ -308,7 +309,7 @@ def stopping(after):
     return gradient
 
 
-@pytest.mark.parametrize("after", [25, 150, 300])  # gradients: in the warm-up, and among the draws
+@pytest.mark.parametrize("after", [25, 60, 80])  # gradients: in the warm-up, and among the draws
 def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path, after):
     options = dict(draws=60, warmup=40, seed=1, progress=False)
     straight = hamiltonian_monte_carlo(quartic, starts(6), **options)
@@ -366,7 +367,8 @@ def test_chains_that_never_move_are_doubted():
     begin = starts(8)
     begin[3] = 100.0
     run = hamiltonian_monte_carlo(throat, begin, draws=60, warmup=60, seed=1, progress=False)
-    assert run.facts["doubts"] == ("1 of 8 chains never moved", "60 divergent trajectories") and run.divergences[3] == 60
+    told = f"{run.divergences[3]} divergent trajectories"  # but for kicks that lead out of the throat, to places of no weight
+    assert run.facts["doubts"] == ("1 of 8 chains never moved", told) and run.divergences[3] >= 55
     assert "doubts" not in hamiltonian_monte_carlo(quartic, starts(8), draws=60, warmup=60, seed=1, progress=False).facts
 
 
@@ -398,23 +400,43 @@ def test_nothing_is_adapted_among_the_draws():
     assert (run.stats["n_steps"] == steps).all()
 
 
-def tuned(seed):
-    "Scales and run of a warm-up on a Gaussian with very different widths."
-    scales = torch.tensor([0.01, 1.0, 30.0], dtype=torch.float64)
-    gaussian = lambda theta: (-0.5 * (theta / scales).square().sum(1), -theta / scales**2)
-    return scales.numpy(), hamiltonian_monte_carlo(gaussian, starts(32, 3) * scales, draws=100, seed=seed, progress=False)
+SCALES = torch.tensor([0.01, 1.0, 30.0], dtype=torch.float64)
+
+
+def gaussian(precision):
+    "The density N(0, precision^-1)."
+    return lambda theta: (-0.5 * (theta @ precision * theta).sum(1), -theta @ precision)
 
 
 def test_the_warm_up_finds_the_scales():
-    scales, run = tuned(1)
-    assert np.allclose(run.facts["scale"] / scales, 1, atol=0.25) and run.facts["trajectory"] > 1.5
+    run = hamiltonian_monte_carlo(gaussian(torch.diag(SCALES**-2)), starts(32, 3) * SCALES, draws=100, seed=1, progress=False)
+    assert np.allclose(run.facts["scale"] / SCALES.numpy(), 1, atol=0.25)
 
 
-@pytest.mark.xfail(strict=False, reason="after a window the step is ten times too long for some iterations; T is pushed above it and may not come back in time: 4 to 30")
-@pytest.mark.parametrize("seed", range(1, 4))
+def effective(run):
+    "Least effective samples a gradient, of the coordinates' squares and of the log density."
+    values = np.concatenate([run.theta.square().numpy(), run.stats["lp"][..., None]], -1)
+    return arviz.ess(arviz.convert_to_dataset({"q": values}))["q"].values.min() / run.facts["gradients"]
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
 def test_the_warm_up_finds_no_longer_trajectories_than_it_needs(seed):
-    "A quarter of the period, 1.6, is reached by half of the jittered times at 3."
-    assert 1.5 < tuned(seed)[1].facts["trajectory"] < 6
+    """On an uncorrelated Gaussian a quarter of the period, 1.6, is enough, whatever the scales; hardly more may be spent on it.
+
+    Nothing is pushed up by the steps that are too long for a while after each window."""
+    run = hamiltonian_monte_carlo(gaussian(torch.diag(SCALES**-2)), starts(32, 3) * SCALES, draws=100, seed=seed, progress=False)
+    assert run.facts["step_size"] <= run.facts["trajectory"] < 2.5
+
+
+@pytest.mark.parametrize("size, correlation", [(3, 0.0), (20, 0.0), (20, 0.95)])
+def test_the_length_that_the_warm_up_finds_is_worth_its_gradients(size, correlation):
+    "Held against a grid of lengths that were given: no other gives many more effective samples a gradient (of the correlated one, found: 0.77 of the best in the mean of eight seeds)."
+    near = torch.arange(size, dtype=torch.float64)
+    density = gaussian(torch.linalg.inv(correlation ** (near[:, None] - near).abs()))
+    sample = lambda seed, length: effective(hamiltonian_monte_carlo(density, starts(32, size, seed), draws=200, seed=seed, trajectory=length, progress=False))
+    found, given = (np.mean([[sample(seed, length) for length in lengths] for seed in range(1, 5)], 0) for lengths in ((None,), (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)))
+    assert found[0] > 0.6 * given.max(), (found, given)
+    assert given.max() > 2 * given[[0, -1]].min(), "the length must matter"
 
 
 def test_hmcnet_predicts_saves_and_loads(tmp_path):

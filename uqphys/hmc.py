@@ -114,10 +114,10 @@ def _tune_step(tuning, acceptance, target):
 
 
 def _tune_length(tuning, slope, most):
-    "One step of Adam uphill on ln T; T stays between ε and `most` ε."
+    "One step of Adam uphill on ln T; T is not led below ε, nor carried along by it, and stays below `most` ε."
     age, square = tuning.age + 1, 0.95 * tuning.square + 0.05 * slope**2
     change = _RATE * slope / math.sqrt(square / (1 - 0.95**age)) if square > 0 else 0.0
-    low, high = tuning.log_step, tuning.log_step + math.log(most)
+    low, high = min(tuning.log_length, tuning.log_step), tuning.log_step + math.log(most)
     log_length = min(max(tuning.log_length + min(max(change, -0.35), 0.35), low), high)
     mean = tuning.mean_log_length + (log_length - tuning.mean_log_length) * age**-0.5
     return tuning._replace(log_length=log_length, square=square, mean_log_length=mean)
@@ -139,12 +139,14 @@ def _tune_scale(tuning, theta, end):
 
 # %% ../nbs/312_hmc.ipynb #477864ae
 def _chees_slope(before, after, momentum, acceptance, length):
-    "Slope in ln T of ChEES, the expected square of the change of half the squared distance from the mean (Hoffman, Radul & Sountsov 2021, eq. 8)."
+    """Slope in ln T, times T, of the ChEES rate: the accepted square of the change of half the squared distance from the mean, per time.
+
+    length: the time that was travelled. Where nothing is accepted the slope is 0: such trajectories tell of ε, not of T."""
     fine = acceptance > 0
     after, momentum = torch.where(fine[:, None], after, before), torch.where(fine[:, None], momentum, 0.0)
     before, after = before - before.mean(0), after - after.mean(0)
-    each = length * (after.square().sum(1) - before.square().sum(1)) * (after * momentum).sum(1)
-    slope = float((acceptance * each).sum() / acceptance.sum().clamp(min=1e-300))
+    change = after.square().sum(1) - before.square().sum(1)
+    slope = float((acceptance * (length * change * (after * momentum).sum(1) - 0.25 * change.square())).mean())
     return slope if math.isfinite(slope) else 0.0
 
 
@@ -211,12 +213,11 @@ def _van_der_corput(i):
 
 
 def _settings_now(plan, state):
-    "(ε, number of steps, time T times jitter) of the next trajectory."
+    "(ε, number of steps) of the next trajectory, whose time is T times jitter, at least ε."
     tuning, warm = state.tuning, state.iteration < plan.warmup
     step = math.exp(tuning.log_step if warm else tuning.mean_log_step)
     longest = plan.length or math.exp(tuning.log_length if warm else tuning.mean_log_length)
-    length = longest * _van_der_corput(state.iteration + 1)
-    return step, min(plan.most, max(1, math.ceil(length / step))), length
+    return step, min(plan.most, max(1, math.ceil(longest * _van_der_corput(state.iteration + 1) / step)))
 
 
 def _noise_of(plan, state):
@@ -229,13 +230,13 @@ def _noise_of(plan, state):
 # %% ../nbs/312_hmc.ipynb #7ef8a4f8
 def _advance(plan, state):
     "One trajectory for every chain: (next state, what is to be recorded)."
-    (step, steps, length), (momentum, uniform), tuning = _settings_now(plan, state), _noise_of(plan, state), state.tuning
+    (step, steps), (momentum, uniform), tuning = _settings_now(plan, state), _noise_of(plan, state), state.tuning
     theta, end, density, gradient = _leapfrog(plan.value_and_gradient, state.theta, momentum, step, steps, tuning.scale, state.gradient)
     error = state.density - density + 0.5 * (end.square().sum(1) - momentum.square().sum(1))
     error = torch.where(torch.isfinite(error) & torch.isfinite(gradient).all(1), error, torch.inf)
     chance = torch.exp(-error).clamp(max=1.0)
     if state.iteration < plan.warmup:
-        tuning = _adapt(plan, state, theta, end, chance, length)
+        tuning = _adapt(plan, state, theta, end, chance, step * steps)
     take = uniform < chance
     move = lambda new, old: torch.where(take if old.ndim == 1 else take[:, None], new, old)
     state = _State(state.iteration + 1, move(theta, state.theta), move(density, state.density), move(gradient, state.gradient), tuning)
@@ -303,7 +304,7 @@ def _result(run):
     n, tuning, plan = run.kept, run.state.tuning, run.plan
     stats = {name: value[:, :n].numpy().copy() for name, value in run.records.items()}
     step, longest = math.exp(tuning.mean_log_step), plan.length or math.exp(tuning.mean_log_length)
-    facts = dict(step_size=step, trajectory=min(longest, plan.most * step), scale=tuning.scale.numpy().copy(),
+    facts = dict(step_size=step, trajectory=min(max(longest, step), plan.most * step), scale=tuning.scale.numpy().copy(),
                  divergences=int(stats["diverging"].sum()), warmup_seconds=run.seconds[0], seconds=run.seconds[1],
                  gradients=int(stats["n_steps"][0].sum()), harmonic_acceptance=_harmonic_of_draws(stats["acceptance_rate"]))
     doubts = (*_stuck(run.theta[:, :n]), *_diverged(facts["divergences"]), *_cut(run, longest / step))
@@ -355,7 +356,7 @@ def hamiltonian_monte_carlo(
     warmup: int = 300,  # iterations before, in which everything is adapted
     seed: int,  # of all randomness: the same seed gives the same bits on the same processor
     target_acceptance: float = 0.7,  # harmonic mean over chains that the warm-up aims at; draws come out higher, by up to 0.25
-    trajectory: float | None = None,  # longest time of a trajectory, in units of the scales; None: tuned by ChEES, from 2 chains on
+    trajectory: float | None = None,  # longest time of a trajectory, in units of the scales; None: tuned by the ChEES rate, from 2 chains on
     most_steps: int = 1000,  # of one trajectory; longer ones are cut there, which is told as a doubt
     checkpoint=None,  # file to write the state to, and to go on from
     checkpoint_every: int = 50,  # iterations between two checkpoints
