@@ -14,19 +14,19 @@ import pytest
 import torch
 
 from common import assert_complete, assert_refused, row_name, rows_of
-from uqphys import analysis, architectures, bias, bnn, exact, gp, last_layer, models, multispin, predictive, sampling, tempering, training
+from uqphys import analysis, architectures, bias, bnn, exact, last_layer, lattice_gp, models, multispin, predictive, sampling, tempering, training
 from uqphys.analysis import DERIVED
 from uqphys.architectures import LocalEnergyNet
 from uqphys.bias import Approximation, predict_bias, rehearse
 from uqphys.bnn import LastLayer
 from uqphys.exact import enumerate_states
-from uqphys.gp import ExactGP
+from uqphys.lattice_gp import LatticeGP
 from uqphys.models import CustomModel, Ising, Phi4, random_spins
 from uqphys.predictive import Predictive
 from uqphys.sampling import sample
 from uqphys.training import labelled, load_state, save_state, train
 
-MODULES = (models, exact, sampling, multispin, tempering, analysis, architectures, training, predictive, last_layer, bnn, gp, bias)
+MODULES = (models, exact, sampling, multispin, tempering, analysis, architectures, training, predictive, last_layer, bnn, lattice_gp, bias)
 EXEMPT = {
     "models.pattern_spins": "takes no argument",
     "sampling.one_thread": "takes no argument",
@@ -83,7 +83,7 @@ def things():
     t.lost.attrs = {}
     t.report = predict_bias(t.approximation, t.ensemble, probes=20, seed=0)
     t.classes = bias.sort_draws(t.ensemble)
-    t.gp = ExactGP(correlations=(0.5,), linear=(1.0,), nuggets=(1e-6,)).fit(t.x, t.y)
+    t.gp = LatticeGP(correlations=(0.5,), linear=(1.0,), nuggets=(1e-6,)).fit(t.x, t.y)
     t.net, t.net3 = LocalEnergyNet(hidden=(3,)), LocalEnergyNet(3, hidden=(3,))
     t.belief = t.surrogate.predict(t.x)
     rng = np.random.default_rng(0)
@@ -647,48 +647,48 @@ BNN = [
 ]
 
 GP = [
-    *rows_of("gp.lattice_operations", lambda t, v: gp.lattice_operations(v), "shape", ((4, "4"), ((4, 0), r"\(4, 0\)")), "tuple"),
-    ("gp.symmetric_forms", lambda t: gp.symmetric_forms(t.half, True, False), "x", r"0\.5", SPINS),
-    ("gp.symmetric_forms", lambda t: gp.symmetric_forms(t.x, "no"), "flip", "no", SAYS),
-    ("gp.canonical_forms", lambda t: gp.canonical_forms(t.half), "x", r"0\.5", SPINS),
-    ("gp.canonical_forms", lambda t: gp.canonical_forms(1.5 * t.x), "x", r"1\.5", SPINS),
-    ("gp.canonical_forms", lambda t: gp.canonical_forms(np.ones((2, 2, 2, 2, 2))), "x", r"\(2, 2, 2, 2, 2\)", SAYS),
-    ("gp.distinct_rows", lambda t: gp.distinct_rows(3), "x", "3", "configurations"),
-    ("gp.distinct_rows", lambda t: gp.distinct_rows(t.half), "x", r"0\.5", SPINS),
-    ("gp.pattern_labels", lambda t: gp.pattern_labels(flip="no"), "flip", "'no'", "True or False"),
-    ("gp.linear_terms", lambda t: gp.linear_terms(flip="no"), "flip", "'no'", "True or False"),
-    *rows_of("gp.pattern_kernel", lambda t, v: gp.pattern_kernel(v), "correlation", ((1.0, r"1\.0"), (-0.1, r"-0\.1"), (math.nan, "nan"), (None, "None"), ("a", "'a'")),
+    *rows_of("lattice_gp.lattice_operations", lambda t, v: lattice_gp.lattice_operations(v), "shape", ((4, "4"), ((4, 0), r"\(4, 0\)")), "tuple"),
+    ("lattice_gp.symmetric_forms", lambda t: lattice_gp.symmetric_forms(t.half, True, False), "x", r"0\.5", SPINS),
+    ("lattice_gp.symmetric_forms", lambda t: lattice_gp.symmetric_forms(t.x, "no"), "flip", "no", SAYS),
+    ("lattice_gp.canonical_forms", lambda t: lattice_gp.canonical_forms(t.half), "x", r"0\.5", SPINS),
+    ("lattice_gp.canonical_forms", lambda t: lattice_gp.canonical_forms(1.5 * t.x), "x", r"1\.5", SPINS),
+    ("lattice_gp.canonical_forms", lambda t: lattice_gp.canonical_forms(np.ones((2, 2, 2, 2, 2))), "x", r"\(2, 2, 2, 2, 2\)", SAYS),
+    ("lattice_gp.distinct_rows", lambda t: lattice_gp.distinct_rows(3), "x", "3", "configurations"),
+    ("lattice_gp.distinct_rows", lambda t: lattice_gp.distinct_rows(t.half), "x", r"0\.5", SPINS),
+    ("lattice_gp.pattern_labels", lambda t: lattice_gp.pattern_labels(flip="no"), "flip", "'no'", "True or False"),
+    ("lattice_gp.linear_terms", lambda t: lattice_gp.linear_terms(flip="no"), "flip", "'no'", "True or False"),
+    *rows_of("lattice_gp.pattern_kernel", lambda t, v: lattice_gp.pattern_kernel(v), "correlation", ((1.0, r"1\.0"), (-0.1, r"-0\.1"), (math.nan, "nan"), (None, "None"), ("a", "'a'")),
              "at least 0 and less than 1"),
-    ("gp.class_counts", lambda t: gp.class_counts(t.half), "x", r"0\.5", SPINS),
-    ("gp.class_counts", lambda t: gp.class_counts(random_spins((3, 3, 3), 2, 0)), "x", r"\(2, 3, 3, 3\)", SAYS),
-    ("gp.class_counts", lambda t: gp.class_counts(t.x, chunk=0), "chunk", "0", WHOLE + "1"),
-    ("gp.far_terms", lambda t: gp.far_terms(t.half), "x", r"0\.5", SPINS),
-    ("gp.far_terms", lambda t: gp.far_terms(t.x[0]), "x", r"\(4, 4\)", SAYS),
-    ("gp.far_terms", lambda t: gp.far_terms(t.x, shells=0), "shells", "0", "whole number"),
-    *rows_of("gp.ExactGP", lambda t, v: ExactGP(correlations=v), "correlations", (("abc", "'abc'"), ((), r"\(\)"), ((0.5, 1.0), r"1\.0"), (None, "None"), (["a"], r"\['a'\]")), "sequence of numbers"),
-    *rows_of("gp.ExactGP", lambda t, v: ExactGP(nuggets=v), "nuggets", (((0.0,), r"0\.0"), ((math.nan,), "nan"), ((math.inf,), "inf")), "sequence of numbers"),
-    ("gp.ExactGP", lambda t: ExactGP(linear=(-1.0,)), "linear", r"-1\.0", "sequence of numbers"),
-    ("gp.ExactGP", lambda t: ExactGP(flip_symmetric="no"), "flip_symmetric", "'no'", "True or False"),
-    ("gp.ExactGP", lambda t: ExactGP(draws=1), "draws", "1", WHOLE + "2"),
-    *rows_of("gp.ExactGP", lambda t, v: ExactGP(seed=v), "seed", SEEDS, WHOLE + "0"),
-    ("gp.ExactGP", lambda t: ExactGP().fit(t.x[:4], t.y[:4]), "x", "4", "at least 5"),
-    ("gp.ExactGP", lambda t: ExactGP().fit(np.repeat(t.x[:4], 2, axis=0), np.repeat(t.y[:4], 2, axis=0)), "x", r"\d distinct", "at least 5"),
-    ("gp.ExactGP", lambda t: ExactGP().fit(np.repeat(t.x[:6], 2, axis=0), np.arange(12.0)[:, None]), "y", "y=", "equivalent configuration"),
-    ("gp.ExactGP", lambda t: ExactGP().fit(t.x, np.hstack([t.y, t.y])), "y", r"\(40, 2\)", r"\(40, 1\)"),
-    ("gp.ExactGP", lambda t: ExactGP().fit(t.x, t.hole), "y", "nan", "finite"),
-    ("gp.ExactGP", lambda t: ExactGP().fit(t.flat, t.y), "x", r"\(40, 16\)", "2 or 3 dimensions"),
-    ("gp.ExactGP", lambda t: ExactGP().fit(t.half, t.y), "x", r"0\.5", SPINS),
-    ("gp.ExactGP", lambda t: ExactGP().predict(t.x), "process", "not fitted", r"fit\(x, y\)"),
-    ("gp.ExactGP", lambda t: ExactGP().save(t.folder / "a.pt"), "process", "not fitted", r"fit\(x, y\)"),
-    ("gp.ExactGP", lambda t: t.gp.predict(random_spins((3, 3, 3), 2, 0)), "x", r"\(2, 3, 3, 3\)", "2-dimensional"),
-    ("gp.ExactGP", lambda t: t.gp.predict(t.half), "x", r"0\.5", SPINS),
-    ("gp.ExactGP", lambda t: t.gp.predict(t.x[:0]), "x", "0", SAYS),
-    ("gp.ExactGP", lambda t: t.gp.save(t.folder / "none" / "a.pt"), "path", "a.pt", IN_FOLDER),
-    ("gp.ExactGP", lambda t: ExactGP.load(t.folder / "none.pt"), "path", "none.pt", "written by uqphys"),
-    ("gp.ExactGP", lambda t: ExactGP.load(t.folder / "cut.pt"), "path", "cut.pt.*truncated", SAYS),
-    ("gp.ExactGP", lambda t: ExactGP.load(t.folder / "layer.pt"), "path", "layer.pt", "'ExactGP'"),
-    ("gp.leave_one_out", lambda t: gp.leave_one_out(ExactGP()), "gp|process", "not fitted", r"fit\(x, y\)"),
-    ("gp.leave_one_out", lambda t: gp.leave_one_out(None), "gp|process", "None|not fitted", "ExactGP|fit"),
+    ("lattice_gp.class_counts", lambda t: lattice_gp.class_counts(t.half), "x", r"0\.5", SPINS),
+    ("lattice_gp.class_counts", lambda t: lattice_gp.class_counts(random_spins((3, 3, 3), 2, 0)), "x", r"\(2, 3, 3, 3\)", SAYS),
+    ("lattice_gp.class_counts", lambda t: lattice_gp.class_counts(t.x, chunk=0), "chunk", "0", WHOLE + "1"),
+    ("lattice_gp.far_terms", lambda t: lattice_gp.far_terms(t.half), "x", r"0\.5", SPINS),
+    ("lattice_gp.far_terms", lambda t: lattice_gp.far_terms(t.x[0]), "x", r"\(4, 4\)", SAYS),
+    ("lattice_gp.far_terms", lambda t: lattice_gp.far_terms(t.x, shells=0), "shells", "0", "whole number"),
+    *rows_of("lattice_gp.LatticeGP", lambda t, v: LatticeGP(correlations=v), "correlations", (("abc", "'abc'"), ((), r"\(\)"), ((0.5, 1.0), r"1\.0"), (None, "None"), (["a"], r"\['a'\]")), "sequence of numbers"),
+    *rows_of("lattice_gp.LatticeGP", lambda t, v: LatticeGP(nuggets=v), "nuggets", (((0.0,), r"0\.0"), ((math.nan,), "nan"), ((math.inf,), "inf")), "sequence of numbers"),
+    ("lattice_gp.LatticeGP", lambda t: LatticeGP(linear=(-1.0,)), "linear", r"-1\.0", "sequence of numbers"),
+    ("lattice_gp.LatticeGP", lambda t: LatticeGP(flip_symmetric="no"), "flip_symmetric", "'no'", "True or False"),
+    ("lattice_gp.LatticeGP", lambda t: LatticeGP(draws=1), "draws", "1", WHOLE + "2"),
+    *rows_of("lattice_gp.LatticeGP", lambda t, v: LatticeGP(seed=v), "seed", SEEDS, WHOLE + "0"),
+    ("lattice_gp.LatticeGP", lambda t: LatticeGP().fit(t.x[:4], t.y[:4]), "x", "4", "at least 5"),
+    ("lattice_gp.LatticeGP", lambda t: LatticeGP().fit(np.repeat(t.x[:4], 2, axis=0), np.repeat(t.y[:4], 2, axis=0)), "x", r"\d distinct", "at least 5"),
+    ("lattice_gp.LatticeGP", lambda t: LatticeGP().fit(np.repeat(t.x[:6], 2, axis=0), np.arange(12.0)[:, None]), "y", "y=", "equivalent configuration"),
+    ("lattice_gp.LatticeGP", lambda t: LatticeGP().fit(t.x, np.hstack([t.y, t.y])), "y", r"\(40, 2\)", r"\(40, 1\)"),
+    ("lattice_gp.LatticeGP", lambda t: LatticeGP().fit(t.x, t.hole), "y", "nan", "finite"),
+    ("lattice_gp.LatticeGP", lambda t: LatticeGP().fit(t.flat, t.y), "x", r"\(40, 16\)", "2 or 3 dimensions"),
+    ("lattice_gp.LatticeGP", lambda t: LatticeGP().fit(t.half, t.y), "x", r"0\.5", SPINS),
+    ("lattice_gp.LatticeGP", lambda t: LatticeGP().predict(t.x), "process", "not fitted", r"fit\(x, y\)"),
+    ("lattice_gp.LatticeGP", lambda t: LatticeGP().save(t.folder / "a.pt"), "process", "not fitted", r"fit\(x, y\)"),
+    ("lattice_gp.LatticeGP", lambda t: t.gp.predict(random_spins((3, 3, 3), 2, 0)), "x", r"\(2, 3, 3, 3\)", "2-dimensional"),
+    ("lattice_gp.LatticeGP", lambda t: t.gp.predict(t.half), "x", r"0\.5", SPINS),
+    ("lattice_gp.LatticeGP", lambda t: t.gp.predict(t.x[:0]), "x", "0", SAYS),
+    ("lattice_gp.LatticeGP", lambda t: t.gp.save(t.folder / "none" / "a.pt"), "path", "a.pt", IN_FOLDER),
+    ("lattice_gp.LatticeGP", lambda t: LatticeGP.load(t.folder / "none.pt"), "path", "none.pt", "written by uqphys"),
+    ("lattice_gp.LatticeGP", lambda t: LatticeGP.load(t.folder / "cut.pt"), "path", "cut.pt.*truncated", SAYS),
+    ("lattice_gp.LatticeGP", lambda t: LatticeGP.load(t.folder / "layer.pt"), "path", "layer.pt", "'LatticeGP'"),
+    ("lattice_gp.leave_one_out", lambda t: lattice_gp.leave_one_out(LatticeGP()), "gp|process", "not fitted", r"fit\(x, y\)"),
+    ("lattice_gp.leave_one_out", lambda t: lattice_gp.leave_one_out(None), "gp|process", "None|not fitted", "LatticeGP|fit"),
 ]
 
 weigh = lambda t, D=np.zeros((2, 3)), counts=np.ones(3), beta=0.4, estimator="reweighting": bias.class_weights(D, counts, beta, estimator)

@@ -22,7 +22,7 @@ from scipy.stats import t as t_law
 
 from .analysis import DERIVED, format_uncertainty, gamma_error, observable_series
 from .exact import enumerate_states
-from .gp import ExactGP, distinct_rows, leave_one_out, symmetric_forms
+from .lattice_gp import LatticeGP, distinct_rows, leave_one_out, symmetric_forms
 from .models import Ising, check_beta, check_count, check_seed, check_spins, pattern_index, spin_observables
 from .predictive import Predictive, _matrix
 from .sampling import one_thread, sample
@@ -311,7 +311,7 @@ def _probe_evidence(approximation, classes, probes, seed, draws=400):
     if not np.isfinite(found).all():
         raise ValueError(f"exact energy={found[~np.isfinite(found)][0]} at a probe: expected finite numbers")
     known = dict(flip_symmetric=approximation.flip_symmetric, lattice_symmetric=approximation.lattice_symmetric)
-    gp = ExactGP(**known, draws=draws, seed=seed).fit(x, found[:, None])
+    gp = LatticeGP(**known, draws=draws, seed=seed).fit(x, found[:, None])
     belief, test = gp.predict(classes.representatives), leave_one_out(gp)
     seen, at = belief.epistemic[:, 0] == 0, _class_of(gp, classes, approximation)
     given = ["the probes were given, not drawn from the ensemble at random"] if isinstance(probes, np.ndarray) else []
