@@ -181,8 +181,8 @@ METHODS = {
     "one network": Method(OneNetwork),
     "EnsembleNet": Method(EnsembleNet, special=dict(plaquettes=dict(noise="none"))),
     "LastLayer": Method(LastLayer),
-    "HMCNet": Method(HMCNet, dict(chains=8, steps=100, warmup=200), dict(plaquettes=dict(steps=200, warmup=300))),
-    "HMCNet, width given": Method(HMCNet, dict(chains=8, steps=200, warmup=300) | EXACT, only=("plaquettes",)),  # the rule of the samplers below
+    "HMCNet": Method(HMCNet, dict(chains=8, steps=200, warmup=200), dict(plaquettes=dict(steps=400, warmup=300))),
+    "HMCNet, width given": Method(HMCNet, dict(chains=8, steps=400, warmup=300) | EXACT, only=("plaquettes",)),  # the rule of the samplers below
     "PenaltyNet": Method(PenaltyNet, dict(batch_size=4, batches=5, chain_draws=500, burn_in=700),
                          dict(diabetes=dict(chain_draws=250, burn_in=350, leapfrog=5), plaquettes=dict(EXACT, chain_draws=250, burn_in=250, leapfrog=5))),
     "SGLDNet": Method(SGLDNet, dict(batch_size=20, chain_draws=100, burn_in=500),
