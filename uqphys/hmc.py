@@ -826,7 +826,7 @@ class HMCNet(BayesianNetwork):
         *,
         method: str = "batched",  # or "nuts": Pyro's, one chain after the other
         chains: int = 16,  # chains, from independent draws of the prior
-        steps: int = 200,  # draws of each chain
+        steps: int = 400,  # draws of each chain
         warmup: int = 300,  # iterations before
         target_acceptance: float = 0.7,  # that the step size aims at, as in `hamiltonian_monte_carlo`
         **options,  # noise, prior_scale, tolerance, draws, seed as in BayesianNetwork
