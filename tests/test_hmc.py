@@ -251,9 +251,10 @@ def test_calibrated_by_simulation_over_256_data_sets():
 
 
 def test_calibrated_by_simulation_with_learned_noise_over_256_data_sets():
-    """The compiled gradient, tuned for each data set. Chains start at the truth, which is a draw from the posterior of its data:
+    """The compiled gradient, tuned for each data set. All chains start at the truth, which is a draw from the posterior of its data.
 
-    then nothing is owed to burn-in (the prior's noise spans four decades), and a chain that does not move has rank zero."""
+    So none has to find the bulk (the prior's noise spans four decades); but they must forget where they came from, or the truth lies
+    in their middle too often: the warm-up and ten draws are there for that. A chain that does not move has rank zero."""
     rng, x, where = np.random.default_rng(4), np.linspace(-1.5, 1.5, 10)[:, None], np.array([[-1.8], [0.0], [0.9]])
     posterior = NetworkPosterior(MLP((1,), (3,)), as_samples(x, np.array([1.0, -1.0] * 5)[:, None]))
     truth, told, true = posterior.prior.draw(256, seed=4), [], []
@@ -420,23 +421,34 @@ def effective(run):
 
 
 @pytest.mark.parametrize("seed", range(1, 6))
-def test_the_warm_up_finds_no_longer_trajectories_than_it_needs(seed):
-    """On an uncorrelated Gaussian a quarter of the period, 1.6, is enough, whatever the scales; hardly more may be spent on it.
+def test_the_warm_up_finds_trajectories_of_the_length_that_they_need(seed):
+    """On an uncorrelated Gaussian the rate of ChEES is largest at T = 1.6, a quarter of the period, whatever the scales.
 
-    Nothing is pushed up by the steps that are too long for a while after each window."""
-    run = hamiltonian_monte_carlo(gaussian(torch.diag(SCALES**-2)), starts(32, 3) * SCALES, draws=100, seed=seed, progress=False)
-    assert run.facts["step_size"] <= run.facts["trajectory"] < 2.5
+    Steps are made small by asking for much acceptance, so that T, not the step, is what is seen; steps that are much too long for a
+    while after each window must not have pushed it up, nor a walk that only falls have led it down."""
+    density, start = gaussian(torch.diag(SCALES**-2)), starts(32, 3) * SCALES
+    run = hamiltonian_monte_carlo(density, start, draws=100, seed=seed, target_acceptance=0.98, progress=False)
+    assert run.facts["step_size"] < 0.5 and 1.0 < run.facts["trajectory"] < 2.5, run.facts
+    coarse = hamiltonian_monte_carlo(density, start, draws=100, seed=seed, progress=False)
+    assert coarse.facts["step_size"] <= coarse.facts["trajectory"] < 2.5, "where one step is enough, no more are made"
 
 
-@pytest.mark.parametrize("size, correlation", [(3, 0.0), (20, 0.0), (20, 0.95)])
-def test_the_length_that_the_warm_up_finds_is_worth_its_gradients(size, correlation):
-    "Held against a grid of lengths that were given: no other gives many more effective samples a gradient (of the correlated one, found: 0.77 of the best in the mean of eight seeds)."
-    near = torch.arange(size, dtype=torch.float64)
-    density = gaussian(torch.linalg.inv(correlation ** (near[:, None] - near).abs()))
-    sample = lambda seed, length: effective(hamiltonian_monte_carlo(density, starts(32, size, seed), draws=200, seed=seed, trajectory=length, progress=False))
-    found, given = (np.mean([[sample(seed, length) for length in lengths] for seed in range(1, 5)], 0) for lengths in ((None,), (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)))
-    assert found[0] > 0.6 * given.max(), (found, given)
-    assert given.max() > 2 * given[[0, -1]].min(), "the length must matter"
+def test_the_length_that_the_warm_up_finds_is_worth_its_gradients():
+    "Held against lengths that were given: few give more effective samples a gradient, and far shorter and longer ones give much less."
+    near = torch.arange(20, dtype=torch.float64)
+    density = gaussian(torch.linalg.inv(0.95 ** (near[:, None] - near).abs()))
+    sample = lambda seed, length: effective(hamiltonian_monte_carlo(density, starts(32, 20, seed), draws=200, seed=seed, trajectory=length, progress=False))
+    found, given = (np.mean([[sample(seed, length) for length in lengths] for seed in range(1, 5)], 0) for lengths in ((None,), (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0)))
+    assert found[0] > 0.6 * given.max(), (found, given)  # 0.77 in the mean of eight seeds: the least of 21 numbers is judged, the criterion sees their sum
+    assert max(given[[0, 1, -1]]) < 0.5 * given.max() and max(given[[0, 1, -1]]) < 0.75 * found[0], (found, given)
+
+
+def test_what_holds_trajectories_back_or_is_longer_than_they_are_is_told():
+    near = torch.arange(20, dtype=torch.float64)
+    density = gaussian(torch.linalg.inv(0.95 ** (near[:, None] - near).abs()))
+    run = lambda **options: hamiltonian_monte_carlo(density, starts(16, 20), draws=20, seed=1, progress=False, **options).facts.get("doubts", ())
+    assert run() == () and run(most_steps=5) == ("the length of the trajectories was held back by most_steps=5",)
+    assert run(trajectory=0.01)[0].startswith("one step of 0.2") and run(trajectory=0.01)[0].endswith("is longer than trajectory=0.01")
 
 
 def test_hmcnet_predicts_saves_and_loads(tmp_path):

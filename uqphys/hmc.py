@@ -98,6 +98,7 @@ class _Tuning(NamedTuple):
     error: float = 0.0  # mean of wanted minus found acceptance
     square: float = 0.0  # mean square of the length's gradient
     age: int = 0  # steps since the window began
+    held: int = 0  # in how many of them `most` steps held T back
 
 
 def _first_tuning(size, step_size):
@@ -114,13 +115,14 @@ def _tune_step(tuning, acceptance, target):
 
 
 def _tune_length(tuning, slope, most):
-    "One step of Adam uphill on ln T; T is not led below ε, nor carried along by it, and stays below `most` ε."
+    "One step uphill on ln T, sized by its mean square as in Adam. T is not led below ε (one step is taken there anyway), nor pushed up by it, and stays below `most` ε."
     age, square = tuning.age + 1, 0.95 * tuning.square + 0.05 * slope**2
     change = _RATE * slope / math.sqrt(square / (1 - 0.95**age)) if square > 0 else 0.0
     low, high = min(tuning.log_length, tuning.log_step), tuning.log_step + math.log(most)
-    log_length = min(max(tuning.log_length + min(max(change, -0.35), 0.35), low), high)
+    wanted = max(tuning.log_length + change, low)
+    log_length = min(wanted, high)
     mean = tuning.mean_log_length + (log_length - tuning.mean_log_length) * age**-0.5
-    return tuning._replace(log_length=log_length, square=square, mean_log_length=mean)
+    return tuning._replace(log_length=log_length, square=square, mean_log_length=mean, held=tuning.held + (wanted > high))
 
 
 _RATE = 0.05  # of Adam on ln T
@@ -135,7 +137,7 @@ def _tune_scale(tuning, theta, end):
     variance = (moments[2] / moments[0] - mean.square()).clamp(min=0.0)
     scale = ((n * variance + 5e-3) / (n + 5)).sqrt()
     centre = tuning.log_step + math.log(10)
-    return tuning._replace(scale=scale, moments=torch.zeros_like(moments), centre=centre, error=0.0, square=0.0, age=0)
+    return tuning._replace(scale=scale, moments=torch.zeros_like(moments), centre=centre, error=0.0, square=0.0, age=0, held=0)
 
 # %% ../nbs/312_hmc.ipynb #477864ae
 def _chees_slope(before, after, momentum, acceptance, length):
@@ -159,7 +161,7 @@ class SampledChains(Chains):
     """What a sampler returns: theta (chains, draws, P), stats (chains, draws) and facts.
 
     stats: "lp" log density, "acceptance_rate" of each trajectory, "diverging", "n_steps" gradients, "energy_error".
-    facts: "step_size", "trajectory" (longest time travelled), "scale" (P,), "divergences", "gradients" per chain,
+    facts: "step_size", "trajectory" (T: times are uniform in (0, T), then rounded up to whole steps), "scale" (P,), "divergences", "gradients" per chain,
     "harmonic_acceptance" (over chains, none below 0.1; its mean over draws), processor seconds ("warmup_seconds", and "seconds" of
     the draws); and "doubts" if a chain never moved, trajectories diverged or were cut at `most_steps`, or the run was interrupted.
     """
@@ -307,7 +309,7 @@ def _result(run):
     facts = dict(step_size=step, trajectory=min(max(longest, step), plan.most * step), scale=tuning.scale.numpy().copy(),
                  divergences=int(stats["diverging"].sum()), warmup_seconds=run.seconds[0], seconds=run.seconds[1],
                  gradients=int(stats["n_steps"][0].sum()), harmonic_acceptance=_harmonic_of_draws(stats["acceptance_rate"]))
-    doubts = (*_stuck(run.theta[:, :n]), *_diverged(facts["divergences"]), *_cut(run, longest / step))
+    doubts = (*_stuck(run.theta[:, :n]), *_diverged(facts["divergences"]), *_cut(run, longest / step), *_held(plan, tuning, step))
     if n < plan.draws:
         doubts += (f"interrupted after {n} of {plan.draws} draws of each chain",)
     return SampledChains(run.theta[:, :n].clone(), stats, facts | (dict(doubts=doubts) if doubts else {}))
@@ -322,7 +324,14 @@ def _cut(run, steps):
     "A doubt, as a tuple, if trajectories of the draws would have been longer than `most_steps`; steps: of the longest."
     wanted = [steps * _van_der_corput(i + 1) for i in range(run.plan.warmup, run.state.iteration)]
     share = np.mean([math.ceil(k) > run.plan.most for k in wanted])
-    return (f"{share:.0%} of the trajectories were cut at most_steps={run.plan.most}",) if share > 0 else ()
+    return (f"{max(share, 0.01):.0%} of the trajectories were cut at most_steps={run.plan.most}",) if share > 0 else ()
+
+
+def _held(plan, tuning, step):
+    "A doubt, as a tuple, if `most_steps` held back the length that was tuned, or the step is longer than the length that was given."
+    if plan.length is None:
+        return (f"the length of the trajectories was held back by most_steps={plan.most}",) if tuning.held > 0.1 * max(tuning.age, 1) else ()
+    return (f"one step of {step:.3g} is longer than trajectory={plan.length:.3g}",) if plan.length < step else ()
 
 # %% ../nbs/312_hmc.ipynb #50555c8b
 def _write(run, path, recipe):
@@ -353,10 +362,10 @@ def hamiltonian_monte_carlo(
     start: torch.Tensor,  # where the C chains start, (C, P)
     *,
     draws: int = 200,  # kept per chain
-    warmup: int = 300,  # iterations before, in which everything is adapted
+    warmup: int = 300,  # iterations before, in which everything is adapted; below 100 trajectories may stay too short
     seed: int,  # of all randomness: the same seed gives the same bits on the same processor
     target_acceptance: float = 0.7,  # harmonic mean over chains that the warm-up aims at; draws come out higher, by up to 0.25
-    trajectory: float | None = None,  # longest time of a trajectory, in units of the scales; None: tuned by the ChEES rate, from 2 chains on
+    trajectory: float | None = None,  # longest time of a trajectory, in units of the scales; None: tuned by the ChEES rate, from 2 chains on (better from 8)
     most_steps: int = 1000,  # of one trajectory; longer ones are cut there, which is told as a doubt
     checkpoint=None,  # file to write the state to, and to go on from
     checkpoint_every: int = 50,  # iterations between two checkpoints
