@@ -314,7 +314,7 @@ def _result(run):
         doubts += (f"interrupted after {n} of {plan.draws} draws of each chain",)
     return SampledChains(run.theta[:, :n].clone(), stats, facts | (dict(doubts=doubts) if doubts else {}))
 
-
+# %% ../nbs/312_hmc.ipynb #9266b9b7
 def _harmonic_of_draws(acceptance):
     "Harmonic mean over chains, as the warm-up counts it, averaged over draws; acceptance (chains, draws)."
     return float(np.mean([_harmonic(torch.from_numpy(chance), 0.1) for chance in np.ascontiguousarray(acceptance.T)]))
