@@ -39,6 +39,7 @@ bench: $(BENCH) ## speed of the samplers and of Bayesian networks, beside their 
 	$(BIN)/python studies/bench_last_layer.py
 	$(BIN)/python studies/bench_bayes.py
 	$(BIN)/python studies/bench_gp.py
+	$(BIN)/python studies/bench_pathwise.py
 
 docs: $(DEV) ## render the site to _site/ (Quarto where it is installed, else smalldocs)
 	$(BIN)/python tools/docs.py

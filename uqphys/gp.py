@@ -6,6 +6,7 @@
 __all__ = ['KERNELS', 'NOISES', 'make_kernel', 'log_marginal_likelihood', 'ExactGP']
 
 # %% ../nbs/32_gp.ipynb #857a5eb5
+import contextlib
 import copy
 import functools
 import math
@@ -19,6 +20,7 @@ from tqdm import tqdm
 from .architectures import check_choice
 from .models import _shown, check_count, check_flag, check_number, check_seed
 from .predictive import Predictive
+from .sampling import one_thread
 from .training import as_samples, load_state, save_state
 
 with warnings.catch_warnings():  # of what gpytorch loads: that progress bars could be prettier
@@ -171,6 +173,7 @@ def _value_and_slope(process, vector):
 
 # %% ../nbs/32_gp.ipynb #bb439d11
 _PART = 400  # data that the starts see
+_SMALL = 1000  # data up to which more threads than one make a step slower
 
 
 def _starts(process, count, seed):
@@ -194,7 +197,8 @@ def _search(process, restarts, seed):
     n, negative = len(process.y), lambda part: lambda vector: tuple(-v for v in _value_and_slope(part, vector))
     rows = np.sort(np.random.default_rng(seed).permutation(n)[:_PART])
     part = process.part(torch.from_numpy(rows)) if n > 1.5 * _PART else process
-    runs = [minimize(negative(part), start, jac=True, method="L-BFGS-B", options=dict(ftol=1e-9, gtol=1e-3)) for start in _starts(process, restarts + 1, seed)]
+    with one_thread() if len(part.y) <= _SMALL else contextlib.nullcontext():
+        runs = [minimize(negative(part), start, jac=True, method="L-BFGS-B", options=dict(ftol=1e-9, gtol=1e-3)) for start in _starts(process, restarts + 1, seed)]
     runs.sort(key=lambda run: run.fun)
     if part is not process:
         curvature = runs[0].hess_inv.todense() * len(rows) / n
@@ -253,7 +257,7 @@ def _averaged(process, tops, heights, seed):
     best, rng = _numbers(process), np.random.default_rng(seed)
     hills = _Hills(process, tops, heights)
     proposed, heights = hills.draw(_PROPOSED, rng), np.empty(_PROPOSED)
-    with torch.no_grad():
+    with torch.no_grad(), one_thread() if len(process.y) <= _SMALL else contextlib.nullcontext():
         for k, vector in enumerate(proposed):
             _set(process, vector)
             try:
