@@ -333,6 +333,21 @@ def test_links_of_the_documents_resolve(name):
 
 
 @books
+def test_the_prose_names_no_private_function(path):
+    "A page links every exported name that stands in backticks, and a private one has no place on a page to link to."
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location("_modidx", ROOT / "uqphys" / "_modidx.py")
+    index = module_from_spec(spec)
+    spec.loader.exec_module(index)
+    names = {name.rpartition(".")[2] for symbols in index.d["syms"].values() for name in symbols}
+    private = {name for name in names if name.startswith("_") and not name.startswith("__")}
+    for cell in cells(path, "markdown"):
+        named = set(re.findall(r"`([\w.]+)(?:\(\))?`", cell.source)) & private
+        assert not named, f"{sorted(named)} in {cell.source[:60]!r}"
+
+
+@books
 def test_formulas_are_closed(path):
     for cell in cells(path, "markdown"):
         text = re.sub(r"\\\$", "", prose(cell))

@@ -131,7 +131,7 @@ def test_kernels_are_differentiable(name):
                     p[i] += step
                     ends.append(float(kernel(counts).to_dense().sum()))
                     p[i] -= step
-            assert abs((ends[0] - ends[1]) / 2e-5 - float(slope[i])) < 1e-6 * abs(float(value))
+            assert abs((ends[0] - ends[1]) / 2e-5 - float(slope[i].detach())) < 1e-6 * abs(float(value.detach()))
 
 
 def test_one_matrix_for_two_sizes():
