@@ -27,7 +27,8 @@ def measure(case, n):
     import gpytorch
     import numpy as np
 
-    from uqphys.lattice_kernels import ExtensiveGP, PairCorrelationKernel, pathwise_draws
+    from uqphys.gp import pathwise_draws
+    from uqphys.lattice_kernels import ExtensiveGP, PairCorrelationKernel
     from uqphys.models import Ising, random_spins
 
     L = 32 if "32" in case else 8

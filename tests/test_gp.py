@@ -234,8 +234,6 @@ def test_bad_data_are_refused_and_leave_the_process_as_it_was(change, message):
     for wrong in (np.full((3, 1), np.nan), None, "x", 1.0):
         with pytest.raises(ValueError, match="^x"):
             gp.predict(wrong)
-    with pytest.raises(ValueError, match="x of length 5001: .*no more than 5000"):
-        gp.predict(np.zeros((5001, 1)))
     assert gp.mean(np.zeros((5001, 1))).shape == (5001, 1)
 
 

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['SiteSumKernel', 'PatternKernel', 'check_dimension', 'ShellKernel', 'PairCorrelationKernel', 'StructureFactorKernel',
-           'SiteFunctions', 'ExtensiveGP', 'PathwiseDraws', 'pathwise_draws']
+           'SiteFunctions', 'ExtensiveGP']
 
 # %% ../nbs/322_lattice_kernels.ipynb #322-004
-import copy
 import itertools
 import warnings
 from functools import lru_cache
@@ -17,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numba import njit
-from scipy.linalg import block_diag, cho_solve, solve_triangular
+from scipy.linalg import block_diag, solve_triangular
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logsumexp
 
@@ -225,6 +224,20 @@ def _kernel_inputs(
 
 
 SiteSumKernel.weights, SiteSumKernel.forward, SiteSumKernel.inputs = _weights, _kernel_forward, _kernel_inputs
+
+# %% ../nbs/322_lattice_kernels.ipynb #ee8faa54
+def _prior_draws(
+    self,
+    k: int,  # how many functions
+    seed,  # of the functions: a whole number, or a numpy Generator
+):
+    "Functions from the prior, exactly, for it has finitely many coefficients: a function of counts (n, classes) that gives (n, k)."
+    k, rng = check_count("k", k), seed if isinstance(seed, np.random.Generator) else np.random.default_rng(check_seed(seed))
+    table = self.basis.numpy() @ (self.weights().detach().double().numpy()[:, None] ** 0.5 * rng.standard_normal((self.basis.shape[1], k)))
+    return lambda counts: counts @ table
+
+
+SiteSumKernel.prior_draws = _prior_draws
 
 # %% ../nbs/322_lattice_kernels.ipynb #322-020
 def _pattern_basis(flip):
@@ -911,144 +924,3 @@ def _gp_load(path):
 
 ExtensiveGP.summary, ExtensiveGP.__repr__ = _summary, _gp_text
 ExtensiveGP.save, ExtensiveGP.load = _gp_save, staticmethod(_gp_load)
-
-# %% ../nbs/322_lattice_kernels.ipynb #322-079
-def _stationary(kernel):
-    "Scale, lengthscales (1, d) and degrees of freedom (∞: normal) of the spectral law of a kernel, and the columns that it sees."
-    scale, inner = 1.0, kernel
-    while isinstance(inner, gpytorch.kernels.ScaleKernel) and not len(inner.batch_shape):
-        scale, inner = scale * float(inner.outputscale.detach()), inner.base_kernel
-    law = {gpytorch.kernels.RBFKernel.forward: np.inf, gpytorch.kernels.MaternKernel.forward: 2 * getattr(inner, "nu", 0)}
-    if getattr(type(inner), "forward", None) not in law or len(inner.batch_shape):
-        raise ValueError(f"kernel={_shown(kernel)}: expected an RBFKernel or MaternKernel without batches, a ScaleKernel around one, "
-                         "or a SiteSumKernel")
-    columns = slice(None) if kernel.active_dims is None else kernel.active_dims.numpy()
-    return scale, inner.lengthscale.detach().double().numpy(), law[type(inner).forward], columns
-
-
-class _Waves:
-    "Functions from the prior of a stationary kernel: sums of random waves, the same frequencies within a group, others in the next."
-
-    def __init__(self, kernel, d, groups, features, rng):
-        scale, length, nu, self.columns = _stationary(kernel)
-        d, self.parts = len(np.arange(d)[self.columns]), []
-        for k in groups:
-            stretch = 1.0 if np.isinf(nu) else np.sqrt(nu / rng.chisquare(nu, (features, 1)))
-            frequency = rng.standard_normal((features, d)) / length * stretch
-            self.parts.append((frequency.T, np.sqrt(scale / features) * rng.standard_normal((2 * features, k))))
-
-    def __call__(self, x):
-        phases = (x[:, self.columns] @ frequency for frequency, _ in self.parts)
-        return np.hstack([np.hstack([np.cos(p), np.sin(p)]) @ weight for p, (_, weight) in zip(phases, self.parts)])
-
-# %% ../nbs/322_lattice_kernels.ipynb #322-080
-class _Clusters:
-    "Functions from the prior of a SiteSumKernel, exactly: it has finitely many coefficients."
-
-    def __init__(self, kernel, k, rng):
-        scale = 1.0
-        while isinstance(kernel, gpytorch.kernels.ScaleKernel):
-            scale, kernel = scale * float(kernel.outputscale.detach()), kernel.base_kernel
-        spread = np.sqrt(scale * kernel.weights().detach().double().numpy())
-        self.table = kernel.basis.numpy() @ (spread[:, None] * rng.standard_normal((len(spread), k)))
-
-    def __call__(self, x):
-        return x @ self.table
-
-
-def _is_site_sum(kernel):
-    while isinstance(kernel, gpytorch.kernels.ScaleKernel):
-        kernel = kernel.base_kernel
-    return isinstance(kernel, SiteSumKernel)
-
-
-def _factor(matrix):
-    "Cholesky factor of a covariance, and the jitter that had to be added to its diagonal."
-    size = np.diag(matrix).mean()
-    for jitter in (0.0, *size * 10.0 ** np.arange(-14, -5)):
-        try:
-            return np.linalg.cholesky(matrix + jitter * np.eye(len(matrix))), jitter
-        except np.linalg.LinAlgError:
-            continue
-    raise ValueError(f"noise_variance: the covariance of the data is singular even with {jitter:.1g} on its diagonal; expected more noise")
-
-# %% ../nbs/322_lattice_kernels.ipynb #322-081
-class PathwiseDraws:
-    """k functions from the posterior of a Gaussian process, the same wherever they are asked; made by `pathwise_draws`.
-
-    `jitter`: what had to be added to the noise variance so that the covariance of the data could be factorised (0.0: nothing).
-    """
-
-    def __init__(self, kernel, x, prior, update, mean, jitter):
-        "kernel, x: whose covariances carry the update (n, k); prior: functions; mean: a number; jitter: see above."
-        self.kernel, self.x, self.prior, self.update, self.mean, self.jitter = kernel, x, prior, update, mean, jitter
-
-    def __len__(self):
-        return self.update.shape[1]
-
-    def __call__(
-        self,
-        x,  # inputs (n, d)
-        chunk: int = 2048,  # inputs at a time
-    ):
-        "The values of all functions, (k, n)."
-        x, chunk = _matrix("x", x), check_count("chunk", chunk)
-        if x.ndim != 2 or x.shape[1] != self.x.shape[1] or not len(x):
-            raise ValueError(f"x of shape {x.shape}: expected (n, {self.x.shape[1]}) with at least one input")
-        out = np.empty((len(self), len(x)))
-        for start in range(0, len(x), chunk):
-            part = x[start : start + chunk]
-            out[:, start : start + chunk] = (self.mean + self.prior(part) + _covariance(self.kernel, part, self.x) @ self.update).T
-        return out
-
-# %% ../nbs/322_lattice_kernels.ipynb #322-082
-def _covariance(kernel, a, b):
-    with torch.no_grad():
-        return kernel(torch.tensor(a), torch.tensor(b)).to_dense().double().numpy()
-
-# %% ../nbs/322_lattice_kernels.ipynb #322-083
-def pathwise_draws(
-    kernel,  # an RBFKernel or MaternKernel of gpytorch (or a ScaleKernel around one), or a SiteSumKernel
-    x,  # inputs (n, d), float64
-    y,  # targets (n,)
-    noise_variance,  # of the targets: one number >= 0, or (n,)
-    k: int,  # how many functions
-    seed: int,  # of the functions
-    features: int = 256,  # random frequencies in each group
-    groups: int | None = None,  # groups of functions with frequencies of their own; None: 10, or k if that is less
-    mean: float = 0.0,  # of the prior
-) -> PathwiseDraws:
-    """Functions from the posterior by Matheron's rule: f + k(·, X)(K + σ²)⁻¹(y - f(X) - ε), with f from the prior.
-
-    f is made of random waves (a SiteSumKernel's is exact). Over the choice of frequencies the mean and covariance of the functions
-    are those of the exact posterior for any number of features. Source: Wilson et al., arXiv:2002.09309, eq. (13).
-    """
-    x, y, noise, k = _path_data(x, y, noise_variance, k)
-    kernel, mean, rng = copy.deepcopy(kernel), check_number("mean", mean), np.random.default_rng(check_seed(seed))
-    prior = _prior(kernel, x.shape[1], k, check_count("features", features), groups, rng)
-    root, jitter = _factor(_covariance(kernel, x, x) + np.diag(noise))
-    rest = y[:, None] - mean - prior(x) - np.sqrt(noise + jitter)[:, None] * rng.standard_normal((len(y), k))
-    return PathwiseDraws(kernel, x, prior, cho_solve((root, True), rest), mean, jitter)
-
-# %% ../nbs/322_lattice_kernels.ipynb #322-084
-def _prior(kernel, d, k, features, groups, rng):
-    "k functions from the prior, in groups."
-    groups = min(k, 10) if groups is None else check_count("groups", groups)
-    if groups > k:
-        raise ValueError(f"groups={groups}: must be at most k={k}")
-    if _is_site_sum(kernel):
-        return _Clusters(kernel, k, rng)
-    return _Waves(kernel, d, [len(part) for part in np.array_split(range(k), groups)], features, rng)
-
-
-def _path_data(x, y, noise_variance, k):
-    "Inputs, targets, noise variances and number of functions, checked."
-    x, y = _matrix("x", x), _matrix("y", y)
-    if x.ndim != 2 or not x.size:
-        raise ValueError(f"x of shape {x.shape}: expected (n, d) with at least one input")
-    if y.shape != (len(x),):
-        raise ValueError(f"y of shape {y.shape}: expected ({len(x)},), one target for each input")
-    noise = _matrix("noise_variance", noise_variance)
-    if noise.shape not in ((), y.shape) or noise.min() < 0:
-        raise ValueError(f"noise_variance={_shown(noise_variance)}: expected one number >= 0, or {len(y)}")
-    return x, y, np.broadcast_to(noise, y.shape), check_count("k", k)
