@@ -1,4 +1,4 @@
-"""Which uncertainty for what? Every method of chapter 3 on the same four problems; notebook 316_which_method shows the table.
+"""Which uncertainty for what? Every method of chapter 3 on the same four problems; notebook 329_which_method shows the table.
 
     python studies/uncertainty.py
     python studies/uncertainty.py --splits 2 --out trial.json
