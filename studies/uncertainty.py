@@ -1,19 +1,22 @@
-"""Which uncertainty for what? Every method of chapter 3 on the same four problems; notebook 316_which_method shows the table.
+"""Which uncertainty for what? Every method of chapter 3 on the same four problems; notebook 329_which_method shows the table.
 
     python studies/uncertainty.py
     python studies/uncertainty.py --splits 2 --out trial.json
+    python studies/uncertainty.py --only ExactGP SparseGP --out trial.json
 
 Each problem is drawn afresh ten times (the real data are cut into ten folds); every method sees the same splits. Finished
 pieces are kept in results/uncertainty/ under a hash of all that they depend on, settings, options and the package's code, so
 that an interrupted study continues where it stopped; the summary goes to studies/uncertainty.json. A fit that fails is counted.
+A new method is one more row of `METHODS`: a `Method` if it is made of a network, a `Process` if it needs none.
 All scores are in units of the spread of the targets (of each output, over the test examples of all splits), so that problems
-can be compared. Seconds are processor seconds with one thread.
+can be compared. Seconds are processor seconds with one thread, without the time of compiling.
 """
 
 import argparse
 import functools
 import hashlib
 import json
+import math
 import re
 import time
 import warnings
@@ -32,13 +35,21 @@ from uqphys.architectures import MLP, LocalEnergyNet
 from uqphys.bnn import LastLayer
 from uqphys.committees import EnsembleNet
 from uqphys.datasets import split_by_chain
+from uqphys.gp import ExactGP, make_kernel
 from uqphys.hmc import HMCNet
+from uqphys.lattice_gp import LatticeGP
+from uqphys.lattice_kernels import ExtensiveGP, PatternKernel, ShellKernel
 from uqphys.models import Ising
 from uqphys.penalty import PenaltyNet, SGLDNet
 from uqphys.predictive import Predictive
 from uqphys.sampling import one_thread, sample
+from uqphys.sparse_gp import MultitaskGP, SparseGP
 from uqphys.training import as_samples, train, write_file
 from uqphys.variational import VariationalNet
+
+with warnings.catch_warnings():  # of what gpytorch loads
+    warnings.simplefilter("ignore")
+    import gpytorch
 
 SETTINGS = dict(
     gap=dict(n=80, noise=0.1, test=400, edge=0.7, end=2.0, hidden=30),
@@ -60,12 +71,17 @@ def gap(split):
     return as_samples(x, noisy(x)), as_samples(t, noisy(t))
 
 
+def width(x):
+    "Standard deviation of the noise in the second problem, (n, 1)."
+    return 0.03 + 0.4 / (1 + np.exp(-3 * x))
+
+
 def two(split):
     "Two outputs whose noise is correlated, and wide on the right."
     s, rng = SETTINGS["two"], np.random.default_rng([2, split])
     f = lambda x: np.concatenate([np.sin(2 * x), np.cos(3 * x) + 0.5 * x], 1)
     root = np.linalg.cholesky([[1, s["correlation"]], [s["correlation"], 1]])
-    noisy = lambda x: f(x) + (0.03 + 0.4 / (1 + np.exp(-3 * x))) * rng.standard_normal((len(x), 2)) @ root.T
+    noisy = lambda x: f(x) + width(x) * rng.standard_normal((len(x), 2)) @ root.T
     x, t = rng.uniform(-2, 2, (s["n"], 1)), rng.uniform(-2, 2, (s["test"], 1))
     return as_samples(x, noisy(x)), as_samples(t, noisy(t))
 
@@ -109,20 +125,15 @@ def spread_of(problem, splits=10):
 
 # ---- the methods: (problem, data, seed) -> surrogate
 
-def network(problem, data, seed):
-    "The same network for every method."
-    hidden, d = (SETTINGS[problem]["hidden"],), data.y.shape[1]
-    if problem == "plaquettes":
-        return LocalEnergyNet(hidden=hidden, outputs=d, seed=seed)
-    return MLP(data.x.shape[1:], hidden=hidden, outputs=d, seed=seed)
-
-
 TOGETHER = 20  # inputs whose joint energy score is taken; told by the root of the number of values
 NOISE = dict(gap="homoscedastic", two="heteroscedastic", diabetes="homoscedastic", plaquettes="homoscedastic")
 
 
 class Method(NamedTuple):
-    "A surrogate, the options that it is made with, others for single problems, and the problems that it meets (all if none is named)."
+    """A surrogate of a network, the options that it is made with, others for single problems, and the problems that it meets (all if none is named).
+
+    The option `network` holds options of the network.
+    """
 
     kind: type
     options: dict = {}
@@ -131,7 +142,40 @@ class Method(NamedTuple):
 
     def make(self, problem, data, seed):
         options = {"noise": NOISE[problem]} | self.options | self.special.get(problem, {})
-        return self.kind(network(problem, data, seed), seed=seed, **options)
+        return self.kind(network(problem, data, seed, **options.pop("network", {})), seed=seed, **options)
+
+
+class Process(Method):
+    "The same for a Gaussian process: no network, and noise of one width unless it is given. Kernels are named as in `KERNELS`."
+
+    def make(self, problem, data, seed):
+        options = self.options | self.special.get(problem, {})
+        kernel = {"kernel": KERNELS[options["kernel"]]()} if "kernel" in options else {}
+        return self.kind(seed=seed, **options | kernel)
+
+
+def network(problem, data, seed, **options):
+    "The same network for every method that needs one."
+    hidden, d = (SETTINGS[problem]["hidden"],), data.y.shape[1]
+    if problem == "plaquettes":
+        return LocalEnergyNet(hidden=hidden, outputs=d, seed=seed, **options)
+    return MLP(data.x.shape[1:], hidden=hidden, outputs=d, seed=seed, **options)
+
+
+def one_length(inputs):
+    "A Gaussian of the distance with one length for all inputs, as every site of a lattice is like every other."
+    kernel, plain = make_kernel("rbf", inputs), gpytorch.kernels.RBFKernel().double()
+    plain.register_prior("lengthscale_prior", kernel.base_kernel.lengthscale_prior, "lengthscale")
+    plain.lengthscale, kernel.base_kernel = inputs**0.5, plain
+    return kernel
+
+
+KERNELS = {
+    "one length": lambda: one_length(SETTINGS["plaquettes"]["length"] ** 2),
+    "patterns": PatternKernel,
+    "shells": ShellKernel,
+    "shells and squares": lambda: ShellKernel(plaquettes=True),
+}
 
 
 class NoNetwork:
@@ -181,6 +225,7 @@ METHODS = {
     "one network": Method(OneNetwork),
     "EnsembleNet": Method(EnsembleNet, special=dict(plaquettes=dict(noise="none"))),
     "LastLayer": Method(LastLayer),
+    "LastLayer, linear part": Method(LastLayer, dict(network=dict(linear=True)), only=("plaquettes",)),  # pairs and squares are features: the exact energy is a sum of them
     "HMCNet": Method(HMCNet, dict(chains=8, steps=200, warmup=200), dict(plaquettes=dict(steps=400, warmup=300))),
     "HMCNet, width given": Method(HMCNet, dict(chains=8, steps=400, warmup=300) | EXACT, only=("plaquettes",)),  # the rule of the samplers below
     "PenaltyNet": Method(PenaltyNet, dict(batch_size=4, batches=5, chain_draws=500, burn_in=700),
@@ -188,6 +233,16 @@ METHODS = {
     "SGLDNet": Method(SGLDNet, dict(batch_size=20, chain_draws=100, burn_in=500),
                       dict(gap=dict(step=0.03), two=dict(step=0.01), plaquettes=dict(EXACT, step=0.01))),
     "VariationalNet": Method(VariationalNet, dict(steps=2000, starts=2), dict(plaquettes=EXACT)),
+    "ExactGP": Process(ExactGP, only=("gap", "two", "diabetes")),
+    "ExactGP, averaged": Process(ExactGP, dict(hyperparameters="averaged"), only=("gap", "diabetes")),
+    "ExactGP, noise given": Process(ExactGP, dict(noise="given"), only=("two",)),  # knows what nobody else does: the width of the noise, as from error bars
+    "MultitaskGP": Process(MultitaskGP, only=("two",)),
+    "SparseGP": Process(SparseGP, dict(inducing=30), dict(diabetes=dict(inducing=100)), only=("gap", "two", "diabetes")),
+    "ExactGP, raw spins": Process(ExactGP, dict(kernel="one length", noise="none"), only=("plaquettes",)),
+    "LatticeGP": Process(LatticeGP, only=("plaquettes",)),
+    "ExtensiveGP, patterns": Process(ExtensiveGP, dict(kernel="patterns"), only=("plaquettes",)),
+    "ExtensiveGP, squares": Process(ExtensiveGP, dict(kernel="shells and squares"), only=("plaquettes",)),
+    "ExtensiveGP, shells": Process(ExtensiveGP, dict(kernel="shells"), only=("plaquettes",)),  # does not see what the plaquettes do
 }
 
 
@@ -199,8 +254,11 @@ def recipe():
 
 # ---- one piece
 
+PARTS = dict(gap=dict(in_gap=lambda x: abs(x) < SETTINGS["gap"]["edge"]), two=dict(quiet=lambda x: x < -1, loud=lambda x: x > 1))
+
+
 def scores(problem, belief, test):
-    "The scores of a prediction, in units of the targets' spread; in the first problem also for the gap alone."
+    "The scores of a prediction, in units of the targets' spread; in the first two problems also for parts of the inputs."
     unit = spread_of(problem)
     noise = None if belief.noise is None else belief.noise / unit**2
     belief = Predictive(belief.mean / unit, belief.epistemic / unit**2, belief.aleatoric / unit**2, belief.draws / unit, belief.correlation,
@@ -208,10 +266,38 @@ def scores(problem, belief, test):
     told, y = belief.score(test.y / unit), test.y / unit
     told |= {f"{name}_of_averages": value for name, value in belief.average_score(y).items() if name in ("crps", "mean_square_z")}
     told["joint_energy_score"] = belief.average_score(y, size=TOGETHER)["joint_energy_score"] / (TOGETHER * y.shape[1]) ** 0.5
-    if problem == "gap":
-        inside = np.flatnonzero(abs(test.x[:, 0]) < SETTINGS["gap"]["edge"])
-        told |= {f"{name}_in_gap": value for name, value in belief.take(inside).score(y[inside]).items() if name in ("crps", "coverage_95", "negative_log_density")}
+    for part, chosen in PARTS.get(problem, {}).items():
+        inside = np.flatnonzero(chosen(test.x[:, 0]))
+        told |= {f"{name}_{part}": value for name, value in belief.take(inside).score(y[inside]).items() if name in ("crps", "coverage_95", "negative_log_density")}
     return {name: float(value) for name, value in told.items()}
+
+
+def given(name, x):
+    "The true variances of the outputs, for the one method that is given them."
+    return {"variance": np.repeat(width(x) ** 2, 2, axis=1)} if METHODS[name].options.get("noise") == "given" else {}
+
+
+def fit(name, surrogate, data):
+    "Fit; processes over local energies take inputs and targets apart."
+    if isinstance(surrogate, (LatticeGP, ExtensiveGP)):
+        return surrogate.fit(data.x, data.y)
+    return surrogate.fit(data, progress=False, **given(name, data.x))
+
+
+FAILURES = (ValueError, ArithmeticError)
+
+
+@functools.cache
+def compiled(name):
+    "The first fit and prediction of a method in this program, which compiles and loads what later ones use: not timed."
+    problem = (METHODS[name].only or tuple(PROBLEMS))[0]
+    data, test = PROBLEMS[problem](0)
+    surrogate = METHODS[name].make(problem, data, 0)
+    try:
+        fit(name, surrogate, data)
+        surrogate.predict(test.x, **given(name, test.x))
+    except FAILURES:  # counted where it is timed
+        pass
 
 
 def piece(problem, number, name):
@@ -220,17 +306,18 @@ def piece(problem, number, name):
     with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # doubts of the fits are kept below
         data, test = PROBLEMS[problem](number)
+        compiled(name)
         surrogate, start = METHODS[name].make(problem, data, number), time.process_time()
         try:
-            surrogate.fit(data, progress=False)
-        except (ValueError, ArithmeticError) as error:
+            fit(name, surrogate, data)
+        except FAILURES as error:
             return job | dict(failed=str(error))
         fitted = time.process_time()
-        belief = surrogate.predict(test.x)
+        belief = surrogate.predict(test.x, **given(name, test.x))
         done = time.process_time()
     touched = getattr(surrogate, "diagnostics", {}).get("touched")
     return job | dict(fit_seconds=fitted - start, predict_seconds=done - fitted, **({} if touched is None else {"touched": float(touched)}),
-                      doubts=list(getattr(surrogate, "doubts", ())), **scores(problem, belief, test))
+                      doubts=list(surrogate.doubts) if hasattr(surrogate, "doubts") else None, **scores(problem, belief, test))
 
 
 @functools.cache
@@ -254,9 +341,10 @@ def finished(folder, job):
 
 # ---- the summary
 
-def pairs():
-    "All problems, each with the methods that meet it."
-    return [(problem, name) for problem in PROBLEMS for name, method in METHODS.items() if not method.only or problem in method.only]
+def pairs(chosen=None):
+    "All problems, each with the methods that meet it; `chosen`: names of methods, None for all."
+    names = METHODS if chosen is None else [name for name in METHODS if name in chosen]
+    return [(problem, name) for problem in PROBLEMS for name in names if not METHODS[name].only or problem in METHODS[name].only]
 
 
 def mean_and_error(values, problem):
@@ -275,19 +363,27 @@ def kinds_of(doubts):
     return dict(Counter(kind for told in doubts for kind in {re.sub(r"-?\d[\d.]*%?", "#", doubt) for doubt in told}).most_common())
 
 
-def summary(pieces):
-    "One row for each problem and method."
-    rows, paired = [], ("crps", "negative_log_density", "crps_in_gap")
-    for problem, name in pairs():
+PAIRED = ("crps", "root_mean_square_error", "negative_log_density", "energy_score", "joint_energy_score", "coverage_95", "crps_in_gap")  # kept split by split
+
+
+def difference(row, other, key):
+    "Mean difference of a score between two rows, split by split, and its standard error; the row itself differs by nothing."
+    both = [a - b for a, b in zip(row["each"].get(key, ()), other["each"].get(key, ())) if a is not None and b is not None]
+    return mean_and_error(both, row["problem"]) if len(both) > 1 else dict(value=math.nan, error=math.nan)
+
+
+def summary(pieces, chosen=None):
+    "One row for each problem and method; `each`: scores split by split, None where a fit failed."
+    rows = []
+    for problem, name in pairs(chosen):
         tried = [p for p in pieces if (p["problem"], p["method"]) == (problem, name)]
-        chosen = [p for p in tried if "failed" not in p]
-        row = dict(problem=problem, method=name, splits=len(chosen), failed=[p["failed"] for p in tried if "failed" in p])
-        keys = [key for key, value in chosen[0].items() if isinstance(value, float)] if len(chosen) > 1 else []
-        row |= {key: mean_and_error([p[key] for p in chosen], problem) for key in keys}
-        ground = {q["split"]: q for q in pieces if (q["problem"], q["method"]) == (problem, "HMCNet")}
-        found = {key: [p[key] - ground[p["split"]][key] for p in chosen if key in p and key in ground.get(p["split"], ())] for key in paired}
-        row["against_hmc"] = {key: mean_and_error(values, problem) for key, values in found.items() if len(values) > 1}
-        row["doubted"], row["doubts"] = sum(bool(p["doubts"]) for p in chosen), kinds_of([p["doubts"] for p in chosen])
+        good = [p for p in tried if "failed" not in p]
+        row = dict(problem=problem, method=name, splits=len(good), failed=[p["failed"] for p in tried if "failed" in p])
+        keys = [key for key, value in good[0].items() if isinstance(value, float)] if len(good) > 1 else []
+        row |= {key: mean_and_error([p[key] for p in good], problem) for key in keys}
+        row["each"] = {key: [float(f"{p[key]:.6g}") if key in p else None for p in tried] for key in PAIRED if any(key in p for p in tried)}
+        told = [p["doubts"] for p in good if p["doubts"] is not None]
+        row["doubted"], row["doubts"] = sum(map(bool, told)) if told else None, kinds_of(told)
         rows.append(row)
     return recipe() | dict(rows=rows)
 
@@ -301,25 +397,28 @@ def dump(told):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--splits", type=int, default=10, help="at least 2")
+    parser.add_argument("--only", nargs="+", choices=list(METHODS), metavar="METHOD", help="some methods, for a trial; all if left out")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=Path("results/uncertainty"))
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
     if options.splits < 2:
         parser.error("--splits: at least 2, for standard errors")
+    if options.only and options.out == Path(__file__).with_suffix(".json"):
+        parser.error("--only: give --out as well, for the table of all methods is not to be written over by a part")
     options.folder.mkdir(parents=True, exist_ok=True)
-    jobs = [(problem, number, name) for number in range(options.splits) for problem, name in pairs()]
+    jobs = [(problem, number, name) for number in range(options.splits) for problem, name in pairs(options.only)]
     with ProcessPoolExecutor(options.workers) as pool:
         waiting = [pool.submit(finished, options.folder, job) for job in jobs]
         for _ in tqdm(as_completed(waiting), total=len(jobs), desc="fits"):
             pass
         pieces = [future.result() for future in waiting]
-    told = summary(pieces)
+    told = summary(pieces, options.only)
     write_file(options.out, dump(told))
     for row in told["rows"]:
-        print(f"{row['problem']:11s} {row['method']:19s}", *(f"{key} {row[key]['value']:.3g}({row[key]['error']:.1g})" for key in
+        print(f"{row['problem']:11s} {row['method']:22s}", *(f"{key} {row[key]['value']:.3g}({row[key]['error']:.1g})" for key in
               ("crps", "negative_log_density", "coverage_95", "energy_score", "fit_seconds") if key in row),
-              f"doubted {row['doubted']}, failed {len(row['failed'])}")
+              f"doubted {'-' if row['doubted'] is None else row['doubted']}, failed {len(row['failed'])}")
 
 
 if __name__ == "__main__":
