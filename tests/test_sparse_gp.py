@@ -177,6 +177,7 @@ def test_inducing_inputs_at_the_data_believe_what_the_exact_process_does(given):
     with torch.no_grad():
         for name, value in gp.processes[0].named_parameters():
             value.copy_(told[name])
+    module._condition(gp.processes[0])
     module._conclude_sparse(gp)
     t = np.random.default_rng(6).uniform(-2, 2, (30, 2))
     a, b = exact.predict(t), gp.predict(t)
@@ -195,7 +196,9 @@ def test_more_inducing_inputs_and_moving_them_raise_the_bound():
     assert few < moved < exact + 0.05 and moved < many < exact + 0.05 and many > exact - 0.5  # ends of searches, priors included in what they climb
 
 
-def test_a_known_prior_is_covered_as_often_as_it_should():
+@pytest.mark.parametrize("more", [dict(), dict(method="svgp", batch=100, steps=25), dict(noise="given", method="svgp", batch=100, steps=25)],
+                         ids=lambda more: "-".join(map(str, more.values())) or "sgpr")
+def test_a_known_prior_is_covered_as_often_as_it_should(more):
     "Functions of the kernel's own prior: squared errors in units of the believed variance are chi-squared, over 60 functions."
     rng, z = np.random.default_rng(9), []
     x = rng.uniform(-2, 2, (300, 1))
@@ -204,10 +207,104 @@ def test_a_known_prior_is_covered_as_often_as_it_should():
     root = np.linalg.cholesky(np.exp(-0.5 * (both - both.T) ** 2 / 0.5**2) + 1e-9 * np.eye(360))
     for k in range(60):
         f = root @ rng.standard_normal(360)
-        gp = SparseGP("rbf", inducing=30, restarts=0).fit(x, f[:300, None] + 0.3 * rng.standard_normal((300, 1)), progress=False)
+        given = rng.uniform(0.1, 0.5, (300, 1)) ** 2 if "noise" in more else np.full((300, 1), 0.09)  # unequal error bars where they are told
+        y = f[:300, None] + np.sqrt(given) * rng.standard_normal((300, 1))
+        gp = SparseGP("rbf", inducing=30, restarts=0, **more).fit(x, y, variance=given if "noise" in more else None, progress=False)
         belief = gp.predict(t[k : k + 1])
         z.append((belief.mean[0, 0] - f[300 + k]) / np.sqrt(belief.epistemic[0, 0]))
     assert kstest(z, "norm").pvalue > 1e-3 and abs(np.mean(np.square(z)) - 1) < 4 * np.sqrt(2 / 60)
+
+
+# ---- a few examples at a time
+
+def moved(given=True):
+    "A sparse process, the factor of its inducing inputs, and the same process with other hyperparameters."
+    process = sparse(move=False, given=given)
+    anchor = module._inducing_root(process)[0].detach()
+    _set(process, _numbers(process) + np.random.default_rng(4).normal(0, 0.2, len(_numbers(process))))
+    return process, anchor
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_one_natural_step_with_all_examples_gives_the_bound_and_the_posterior_of_titsias(given):
+    process, anchor = moved(given)
+    rows = torch.arange(40)
+    batch = module._batch(process, rows, anchor)
+    sites = module._natural_step(None, batch, process.y, 1.0, 1.0)
+    bound = module._estimated_bound(process, sites, batch, rows, 1.0)
+    assert abs(bound.item() - process.log_bound().item()) < 1e-9 * abs(bound.item())
+    slopes = [torch.autograd.grad(value, list(process.parameters())) for value in (bound, process.log_bound())]  # at the best q they agree
+    for one, other in zip(*slopes):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-7, atol=1e-7)
+    with torch.no_grad():  # mean and covariance of u from (B, b), beside those of dense algebra (Titsias 2009, eq. 10)
+        K, cross = (process.kernel(process.inducing, v).to_dense().numpy() for v in (process.inducing, process.x))
+        D, root = (process.given + process.log_noise.exp()).numpy(), np.linalg.inv(anchor.numpy())
+        precision = np.linalg.inv(K) + root.T @ sites[0].numpy() @ root
+        S = K @ np.linalg.inv(K + (cross / D) @ cross.T) @ K
+        np.testing.assert_allclose(np.linalg.inv(precision), S, atol=1e-8)
+        np.testing.assert_allclose(np.linalg.solve(precision, root.T @ sites[1].numpy()), S @ np.linalg.solve(K, cross @ (process.y.numpy() / D)), atol=1e-8)
+
+
+def test_one_pass_with_falling_rates_is_one_step_with_all_and_estimates_are_unbiased():
+    process, anchor = moved()
+    rows, sites = torch.from_numpy(np.random.default_rng(0).permutation(40)), None
+    whole = module._natural_step(None, module._batch(process, torch.arange(40), anchor), process.y, 1.0, 1.0)
+    for t, few in enumerate(rows.split(8)):
+        sites = module._natural_step(sites, module._batch(process, few, anchor), process.y[few], 5.0, 1 / (t + 1))
+    for a, b in zip(sites, whole):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-10, atol=1e-10)
+    off = (0.7 * whole[0], 1.2 * whole[1])  # any other q: unbiased, and below
+    exact = module._estimated_bound(process, off, module._batch(process, rows, anchor), rows, 1.0).item()
+    parts = [module._estimated_bound(process, off, module._batch(process, few, anchor), few, 5.0).item() for few in rows.split(8)]
+    assert abs(np.mean(parts) - exact) < 1e-10 * abs(exact) and exact < process.log_bound().item() - 0.01
+
+
+def test_every_example_comes_before_any_comes_again():
+    rows = list(module._batches(23, 5, 9, np.random.default_rng(0)))
+    assert all(len(r) == 5 for r in rows) and len(np.unique(np.concatenate(rows[:4]))) == 20 and len(np.unique(np.concatenate(rows[4:8]))) == 20
+
+
+def test_batches_end_near_the_top_and_what_is_left_is_told(monkeypatch):
+    x, y = data(5000, p=2, d=1)
+    options = dict(inducing=25, restarts=0)
+    top = SparseGP("rbf", **options).fit(x, y, progress=False).log_bound[0]
+    for seed in range(3):
+        gp = SparseGP("rbf", method="svgp", batch=500, seed=seed, **options).fit(x, y, progress=False)
+        assert top - 3 < gp.log_bound[0] < top + 1 and not gp.doubts and gp.processes[0].left < 5
+    hasty = SparseGP("rbf", method="svgp", batch=500, steps=3, **options)
+    monkeypatch.setattr(module, "_SOME", 40)  # a start that knows little
+    hasty.fit(x, y, progress=False)
+    gap = top - hasty.log_bound[0]
+    assert gap > 5 and hasty.processes[0].left > gap / 3 and "has not settled" in hasty.doubts[0]
+
+
+def test_a_file_of_svgp_does_not_grow_with_the_examples(tmp_path):
+    sizes = []
+    for n in (100, 1000):
+        SparseGP(inducing=8, method="svgp", restarts=0, steps=5).fit(*data(n), progress=False).save(tmp_path / str(n))
+        sizes.append((tmp_path / str(n)).stat().st_size)
+    assert abs(sizes[0] - sizes[1]) < 100
+
+
+@pytest.mark.parametrize("stop", [1, 7])
+def test_an_interrupted_fit_changes_nothing(stop, monkeypatch):
+    x, y = data(100)
+    gp = SparseGP(inducing=8, method="svgp", restarts=0, steps=10, batch=30).fit(x, y, progress=False)
+    before, real, count = gp.predict(x).draws, module._natural_step, iter(range(100))
+
+    def interrupted(*arguments):
+        if next(count) == stop:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "_natural_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        gp.fit(x, 2 * y, progress=False)
+    monkeypatch.undo()
+    assert np.array_equal(gp.predict(x).draws, before)
+    again = SparseGP(inducing=8, method="svgp", restarts=0, steps=10, batch=30).fit(x, y, progress=False)
+    other = SparseGP(inducing=8, method="svgp", restarts=0, steps=10, batch=30, seed=1).fit(x, y, progress=False)
+    assert np.array_equal(again.predict(x).draws, before) and not np.array_equal(again.hyperparameters[0]["lengthscale"], other.hyperparameters[0]["lengthscale"])
 
 
 MEMORY = """
@@ -229,7 +326,8 @@ def test_a_hundred_thousand_examples_and_300_inducing_inputs_need_less_than_a_gi
 
 # ---- both
 
-@pytest.mark.parametrize("make", [lambda: MultitaskGP(restarts=0), lambda: SparseGP(inducing=8, restarts=0, move=True)])
+@pytest.mark.parametrize("make", [lambda: MultitaskGP(restarts=0), lambda: SparseGP(inducing=8, restarts=0, move=True),
+                                  lambda: SparseGP(inducing=8, restarts=0, move=True, method="svgp", steps=20)])
 def test_files_seeds_and_refusals_leave_everything_as_it_was(make, tmp_path):
     x, y = data()
     gp, other = make().fit(x, y, progress=False), make().fit(x, y, progress=False)
@@ -271,6 +369,10 @@ BAD = [
     ("sparse_gp.SparseGP", lambda t: SparseGP(inducing="many"), "inducing", "many", "whole number"),
     ("sparse_gp.SparseGP", lambda t: SparseGP(move=1), "move", "1", "True"),
     ("sparse_gp.SparseGP", lambda t: SparseGP(noise="none"), "noise", "none", "one of"),
+    ("sparse_gp.SparseGP", lambda t: SparseGP(method="vi"), "method", "vi", "one of"),
+    ("sparse_gp.SparseGP", lambda t: SparseGP(method=None), "method", "None", "one of"),
+    ("sparse_gp.SparseGP", lambda t: SparseGP(batch=0), "batch", "0", ">= 1"),
+    ("sparse_gp.SparseGP", lambda t: SparseGP(batch=2.5), "batch", "2.5", ">= 1"),
     ("sparse_gp.SparseGP", lambda t: SparseGP(steps=-1), "steps", "-1", ">= 0"),
     ("sparse_gp.SparseGP", lambda t: SparseGP(restarts=0.5), "restarts", "0.5", ">= 0"),
     ("sparse_gp.SparseGP", lambda t: SparseGP(inducing=13).fit(X, Y), "inducing", "13", "12"),

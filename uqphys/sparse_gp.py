@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 from torch.utils.checkpoint import checkpoint
+from tqdm import tqdm
 
 from .architectures import check_choice
 from .gp import (_NOISE, _TOGETHER, _columns, _functions, _in_logarithms, _log_prior, _LogNormal, _numbers, _root, _search, _set, _starts, _units,
@@ -271,10 +272,14 @@ class _Sparse(torch.nn.Module):
         other.x, other.y, other.given = self.x[rows], self.y[rows], self.given[rows]
         return other
 
+    def log_prior(self):
+        "ln p(hyperparameters)."
+        value = _log_prior(self.kernel)
+        return value if self.log_noise is None else value - 0.5 * ((self.log_noise - _NOISE[0]) / _NOISE[1]) ** 2
+
     def log_posterior(self):
         "The bound and ln p(hyperparameters)."
-        value = self.log_bound() + _log_prior(self.kernel)
-        return value if self.log_noise is None else value - 0.5 * ((self.log_noise - _NOISE[0]) / _NOISE[1]) ** 2
+        return self.log_bound() + self.log_prior()
 
 # %% ../nbs/323_sparse_gp.ipynb #479e5488
 def _sums(process, root):
@@ -328,14 +333,41 @@ def _pivots(kernel, x, count):
             rows.append(row)
     return torch.tensor(rows)
 
+# %% ../nbs/323_sparse_gp.ipynb #eb159163
+def _batch(process, rows, anchor):
+    "Of some examples: A = L⁻¹K (m, b), their variances (b,), and W = L₀⁻¹L (m, m)."
+    root, _ = _inducing_root(process)
+    variance = process.given[rows] + (0.0 if process.log_noise is None else process.log_noise.exp())
+    A = torch.linalg.solve_triangular(root, process.kernel(process.inducing, process.x[rows]).to_dense(), upper=False)
+    return A, variance, torch.linalg.solve_triangular(anchor, root, upper=False)
+
+
+def _natural_step(sites, batch, y, share, rate):
+    "The pair (B, b) after a step of length `rate`; the batch stands for `share` times as many examples."
+    A, variance, W = (v.detach() for v in batch)
+    C = torch.linalg.solve_triangular(W.T, A / variance.sqrt(), upper=True)
+    new = share * C @ C.T, share * C @ (y / variance.sqrt())
+    return new if sites is None else tuple((1 - rate) * old + rate * one for old, one in zip(sites, new))
+
+# %% ../nbs/323_sparse_gp.ipynb #3f19054d
+def _estimated_bound(process, sites, batch, rows, share):
+    "The bound at q(u) ∝ p(u) exp(bᵀu - uᵀBu/2), its sum over examples estimated from `rows`; y in units of its spread."
+    A, variance, W = batch
+    inner = torch.linalg.cholesky(W.T @ sites[0] @ W + torch.eye(len(W), dtype=W.dtype))  # of the precision of L⁻¹u
+    mean = torch.cholesky_solve((W.T @ sites[1])[:, None], inner)[:, 0]
+    unknown = process.kernel(process.x[rows], diag=True) - (A**2).sum(0) + (torch.linalg.solve_triangular(inner, A, upper=False) ** 2).sum(0)
+    fit = -0.5 * (((process.y[rows] - A.T @ mean) ** 2 + unknown) / variance + (2 * math.pi * variance).log()).sum()
+    divergence = 0.5 * (torch.cholesky_inverse(inner).diagonal().sum() + mean @ mean - len(mean)) + inner.diagonal().log().sum()
+    return share * fit - divergence
+
 # %% ../nbs/323_sparse_gp.ipynb #c538854e
 class SparseGP:
     """Gaussian processes through inducing inputs, for many examples, one process for each output; joint draws; float64.
 
     Inputs (n, p), targets y (n, d). After `fit`: `hyperparameters`, one dict for each output, with `inducing` (m, p) in units of x;
     `log_bound` (d,), of y in its own units, never above the log marginal likelihood; `jitter` (d,), relative, of the inducing inputs' matrix; `doubts`.
-    Cost: n m² multiplications a step of the search, 4096 m numbers in memory. `ValueError` for arguments and data out of range.
-    Source: Titsias (AISTATS 2009), eq. 9.
+    Cost: n m² multiplications a step of the search, 4096 m numbers in memory; method="svgp": `batch` in place of n and 4096, and two last passes.
+    `ValueError` for arguments and data out of range. Source: Titsias (AISTATS 2009), eq. 9; Hensman, Fusi & Lawrence (2013), arXiv:1309.6835.
     """
 
     def __init__(
@@ -344,18 +376,30 @@ class SparseGP:
         *,
         inducing=100,  # number m of inducing inputs, or the inputs themselves (m, p)
         move: bool = False,  # whether the search moves them, too
+        method: str = "sgpr",  # each step of the search sees all examples; "svgp": a random batch of them
+        batch: int = 1000,  # examples in a step of "svgp"
         noise: str = "homoscedastic",  # learned, added to what is given; "given": `variance` alone, > 0
-        steps: int = 30,  # of the search on all examples, at most; 0: a part decides
+        steps: int | None = None,  # of the search beyond a part of the examples; 0: a part decides; None: at most 30 (sgpr), 500 (svgp)
         restarts: int = 1,  # starts of the search beside the first, on a part of the examples
         draws: int = 200,  # joint draws in a prediction
         seed: int = 0,  # of restarts, parts and draws
     ):
         self.inducing = check_count("inducing", inducing) if np.ndim(inducing) == 0 else _places(inducing)
-        self.options = dict(move=check_flag("move", move), noise=check_choice("noise", noise, ("homoscedastic", "given")), steps=check_count("steps", steps, 0),
-                            restarts=check_count("restarts", restarts, 0), draws=check_count("draws", draws, 2), seed=check_seed(seed))
+        self.options = _checked_sparse(dict(move=move, method=method, batch=batch, noise=noise, steps=steps, restarts=restarts, draws=draws, seed=seed))
         self.kernel, self.processes = _check_kernel(kernel), None
 
 # %% ../nbs/323_sparse_gp.ipynb #01ee81b6
+_STEPS = dict(sgpr=30, svgp=500)  # of the search beyond a part of the examples
+
+
+def _checked_sparse(o):
+    "The options of a `SparseGP`, each refused by name if it is out of range."
+    steps = _STEPS[check_choice("method", o["method"], tuple(_STEPS))] if o["steps"] is None else check_count("steps", o["steps"], 0)
+    return dict(move=check_flag("move", o["move"]), method=check_choice("method", o["method"], tuple(_STEPS)), batch=check_count("batch", o["batch"]),
+                noise=check_choice("noise", o["noise"], ("homoscedastic", "given")), steps=steps, restarts=check_count("restarts", o["restarts"], 0),
+                draws=check_count("draws", o["draws"], 2), seed=check_seed(o["seed"]))
+
+
 def _places(inducing):
     "Inducing inputs that were given, (m, p)."
     try:
@@ -370,7 +414,7 @@ def _places(inducing):
 _SOME, _POOL = 2000, 5000  # examples that the starts see, and among which inducing inputs are chosen
 
 
-def _learn_sparse(process, chosen, options, seed):
+def _learn_sparse(process, chosen, options, seed, progress):
     "Search on a part, choose the inducing inputs anew, search on all; `chosen`: how many, or None where they were given."
     rows = lambda most: torch.from_numpy(np.sort(np.random.default_rng(seed).permutation(len(process.y))[:most]))
     part, pool = process.part(rows(_SOME)), process.x[rows(_POOL)]
@@ -380,12 +424,54 @@ def _learn_sparse(process, chosen, options, seed):
     _set(process, runs[0].x)
     if chosen:
         process.inducing.data.copy_(pool[_pivots(process.kernel, pool, chosen)])
+    if options["method"] == "svgp":
+        return _learn_stochastic(process, part, options, seed, progress)
     run, curvature = runs[0], runs[0].hess_inv.todense() * len(part.y) / len(process.y)
     if options["steps"]:
         slow = dict(gtol=0.1, maxiter=options["steps"], hess_inv0=0.5 * (curvature + curvature.T))
         run = minimize(down(process), _numbers(process), jac=True, method="BFGS", options=slow)
         _set(process, run.x)
-    process.arrived, process.evaluations = bool(run.success or np.abs(run.jac).max() < 0.5), run.nfev
+    process.arrived, process.left = bool(run.success or np.abs(run.jac).max() < 0.5), 0.0
+
+# %% ../nbs/323_sparse_gp.ipynb #ae431850
+def _batches(n, size, steps, rng):
+    "Rows of each step: every example once before any comes again; the rest of a pass that fills no batch is left out."
+    order = np.empty(0, dtype=np.int64)
+    for _ in range(steps):
+        order = rng.permutation(n) if len(order) < size else order
+        yield torch.from_numpy(order[:size])
+        order = order[size:]
+
+
+def _learn_stochastic(process, part, options, seed, progress):
+    "Natural steps for q(u), steps of Adam for all else, with rates that fall."
+    n, size = len(process.y), min(options["batch"], len(process.y))
+    anchor, sites, adam = _inducing_root(process)[0].detach(), None, torch.optim.Adam(process.parameters())
+    bar = tqdm(_batches(n, size, options["steps"], np.random.default_rng([seed, 323])), desc="steps", total=options["steps"], disable=not progress, leave=False)
+    for t, rows in enumerate(bar if list(process.parameters()) else ()):
+        adam.param_groups[0]["lr"] = 0.03 * 0.5 * (1 + math.cos(math.pi * t / options["steps"]))
+        batch = _batch(process, rows, anchor)
+        sites = _natural_step(sites, batch, process.y[rows], n / size, 1.0 if size == n else (1 + t) ** -0.9)
+        adam.zero_grad()
+        (-_estimated_bound(process, sites, batch, rows, n / size) - process.log_prior()).backward()
+        adam.step()
+    process.arrived, process.left = True, _left(process, part)
+
+# %% ../nbs/323_sparse_gp.ipynb #dd136632
+_LEFT = 5.0  # a rise of the bound that would matter: it moves some hyperparameter by three of its errors
+
+
+def _left(process, part, step=1e-3):
+    "By how much better hyperparameters could still raise the bound, about; inducing inputs apart."
+    at, names = _numbers(process), [name for name, value in process.named_parameters() for _ in range(value.numel())]
+    slope, moved = _value_and_slope(process, at)[1], [k for k, name in enumerate(names) if name != "inducing"]
+    part.inducing = process.inducing
+    up, down = ([_value_and_slope(part, at + sign * step * np.eye(len(at))[k])[1][moved] for k in moved] for sign in (1, -1))
+    _set(process, at)
+    grown = np.array([len(process.y) / len(part.y) if names[k] == "log_noise" else 1.0 for k in moved]) ** 0.5
+    curvature = (np.array(down) - np.array(up)) / (2 * step) * np.outer(grown, grown)
+    values, vectors = np.linalg.eigh(0.5 * (curvature + curvature.T))
+    return float(0.5 * ((vectors.T @ slope[moved]) ** 2 / np.clip(values, 1 / _NOISE[1] ** 2, None)).sum()) if moved else 0.0
 
 # %% ../nbs/323_sparse_gp.ipynb #ab50c963
 def _fit_sparse(self, x, y=None, *, variance=None, groups=None, progress=True):
@@ -407,8 +493,8 @@ def _fit_sparse(self, x, y=None, *, variance=None, groups=None, progress=True):
         places = some[_pivots(kernel, some, chosen)] if chosen else torch.from_numpy((self.inducing - new.inside[0]) / new.inside[1])
         target, noise = torch.from_numpy((data.y[:, k] - m) / s), torch.from_numpy(given[:, k] / s**2)
         process = _Sparse(kernel, z, target, noise, o["noise"] == "homoscedastic", places, o["move"])
-        _learn_sparse(process, chosen, o, o["seed"] + k)
-        new.processes.append(process)
+        _learn_sparse(process, chosen, o, o["seed"] + k, progress)
+        new.processes.append(_condition(process))
     self.__dict__.update(_conclude_sparse(new).__dict__)
     return self
 
@@ -416,22 +502,32 @@ def _fit_sparse(self, x, y=None, *, variance=None, groups=None, progress=True):
 SparseGP.fit = _fit_sparse
 
 # %% ../nbs/323_sparse_gp.ipynb #537cc2a4
+def _condition(process):
+    "One pass through all examples: the bound, and the factors and mean of q(u) that predictions need."
+    with torch.no_grad():
+        root, process.jitter = _inducing_root(process)
+        AA, Ay, _ = _sums(process, root)
+        inner = torch.linalg.cholesky(AA + torch.eye(len(AA), dtype=AA.dtype))
+        process.known = root, inner, torch.cholesky_solve(Ay[:, None], inner)[:, 0]
+        process.bound, process.examples = float(process.log_bound()), len(process.y)
+    return process
+
+
+def _told_sparse(self, process, unit):
+    "Hyperparameters of one output in units of x and y."
+    noise = {} if process.log_noise is None else {"noise_variance": float(process.log_noise.detach().exp()) * unit**2}
+    lengths, places = (v.detach().numpy() * self.inside[1] for v in (process.kernel.base_kernel.lengthscale, process.inducing))
+    return dict(lengthscale=lengths.ravel(), variance=float(process.kernel.outputscale.detach()) * unit**2, inducing=self.inside[0] + places) | noise
+
+# %% ../nbs/323_sparse_gp.ipynb #418292df
 def _conclude_sparse(self):
-    "What a fit tells, and the factors that predictions need."
+    "What a fit tells."
     self.hyperparameters, self.log_bound, self.jitter, self.doubts = [], [], [], ()
-    for k, process in enumerate(self.processes):
-        with torch.no_grad():
-            root, jitter = _inducing_root(process)
-            AA, Ay, _ = _sums(process, root)
-            inner = torch.linalg.cholesky(AA + torch.eye(len(AA), dtype=AA.dtype))
-            process.known = root, inner, torch.cholesky_solve(Ay[:, None], inner)[:, 0]
-            self.log_bound.append(float(process.log_bound()) - len(process.y) * math.log(self.outside[1][k]))
-        noise = {} if process.log_noise is None else {"noise_variance": float(process.log_noise.detach().exp()) * self.outside[1][k] ** 2}
-        lengths, places = (v.detach().numpy() * self.inside[1] for v in (process.kernel.base_kernel.lengthscale, process.inducing))
-        self.hyperparameters.append(dict(lengthscale=lengths.ravel(), variance=float(process.kernel.outputscale.detach()) * self.outside[1][k] ** 2,
-                                         inducing=self.inside[0] + places) | noise)
-        doubts = {f"a jitter of {jitter:.1e} had to be added": jitter > 0, "the search for hyperparameters did not arrive": not process.arrived}
-        self.jitter.append(jitter)
+    for k, (process, unit) in enumerate(zip(self.processes, self.outside[1])):
+        self.log_bound.append(process.bound - process.examples * math.log(unit)), self.jitter.append(process.jitter)
+        self.hyperparameters.append(_told_sparse(self, process, unit))
+        doubts = {f"a jitter of {process.jitter:.1e} had to be added": process.jitter > 0, "the search for hyperparameters did not arrive": not process.arrived,
+                  f"the search has not settled, the bound can still rise by about {process.left:.1f}; take more steps": process.left > _LEFT}
         self.doubts += tuple(f"output {k}: {text}" for text, holds in doubts.items() if holds)
     self.log_bound, self.jitter = np.array(self.log_bound), np.array(self.jitter)
     return self
@@ -490,38 +586,51 @@ def _text_sparse(self):
     if self.processes is None:
         return f"SparseGP({self.kernel}, not fitted)"
     m, p = self.processes[0].inducing.shape
-    n, d = len(self.processes[0].x), len(self.processes)
-    return f"SparseGP({self.kernel}; {n} examples of {p} numbers, {m} inducing inputs, {d} outputs; bound {self.log_bound.sum():.2f})"
+    n, d = self.processes[0].examples, len(self.processes)
+    return f"SparseGP({self.kernel}, {self.options['method']}; {n} examples of {p} numbers, {m} inducing inputs, {d} outputs; bound {self.log_bound.sum():.2f})"
+
+# %% ../nbs/323_sparse_gp.ipynb #eec28474
+def _state_sparse(self):
+    "All that was fitted, as plain data; the examples only where predictions are made from them (sgpr)."
+    if self.processes is None:
+        raise ValueError("process not fitted: call fit(x, y) first")
+    few = self.options["method"] == "svgp"
+    parts = [dict(best=torch.from_numpy(_numbers(p)), inducing=p.inducing.detach(), arrived=p.arrived, left=p.left,
+                  **(dict(known=list(p.known), bound=p.bound, jitter=p.jitter, examples=p.examples) if few else dict(y=p.y, given=p.given)))
+             for p in self.processes]
+    units = {name: [torch.from_numpy(np.array(v, dtype=float)) for v in getattr(self, name)] for name in ("inside", "outside")}
+    inducing = torch.from_numpy(self.inducing) if isinstance(self.inducing, np.ndarray) else self.inducing
+    return dict(kind="SparseGP", kernel=self.kernel, inducing=inducing, options=self.options, shape=list(self.shape),
+                x=None if few else self.processes[0].x, parts=parts, **units)
 
 
 def _save_sparse(self, path):
-    "Write the examples, options and hyperparameters to one file of plain data."
-    if self.processes is None:
-        raise ValueError("process not fitted: call fit(x, y) first")
-    parts = [dict(y=p.y, given=p.given, best=torch.from_numpy(_numbers(p)), inducing=p.inducing.detach(), arrived=p.arrived,
-                  evaluations=int(p.evaluations)) for p in self.processes]
-    units = {name: [torch.from_numpy(np.array(v, dtype=float)) for v in getattr(self, name)] for name in ("inside", "outside")}
-    inducing = torch.from_numpy(self.inducing) if isinstance(self.inducing, np.ndarray) else self.inducing
-    save_state(path, dict(kind="SparseGP", kernel=self.kernel, inducing=inducing, options=self.options, shape=list(self.shape),
-                          x=self.processes[0].x, parts=parts, **units))
+    "Write options, hyperparameters and what was learned to one file of plain data (sgpr: the examples, too)."
+    save_state(path, _state_sparse(self))
 
 # %% ../nbs/323_sparse_gp.ipynb #871c1142
-def _load_sparse(
-    path,  # file written by `save`
-) -> SparseGP:
-    "Read processes that were saved; `ValueError` naming the file if it is missing, damaged or of another kind."
-    state = load_state(path, "SparseGP")
+def _restored_sparse(state):
+    "Processes from plain data."
     inducing = state["inducing"].numpy() if isinstance(state["inducing"], torch.Tensor) else state["inducing"]
     gp = SparseGP(state["kernel"], inducing=inducing, **state["options"])
     gp.shape, gp.inside, gp.outside = tuple(state["shape"]), *(tuple(v.numpy() for v in state[name]) for name in ("inside", "outside"))
     learned, gp.processes = gp.options["noise"] == "homoscedastic", []
     for part in state["parts"]:
-        kernel = _in_logarithms(make_kernel(gp.kernel, state["x"].shape[1]))
-        process = _Sparse(kernel, state["x"], part["y"], part["given"], learned, part["inducing"], gp.options["move"])
+        kernel = _in_logarithms(make_kernel(gp.kernel, part["inducing"].shape[1]))
+        process = _Sparse(kernel, state["x"], part.get("y"), part.get("given"), learned, part["inducing"], gp.options["move"])
         _set(process, part["best"].numpy())
-        process.arrived, process.evaluations = part["arrived"], part["evaluations"]
-        gp.processes.append(process)
+        process.arrived, process.left = part["arrived"], part["left"]
+        if "known" in part:
+            process.known, process.bound, process.jitter, process.examples = tuple(part["known"]), *(part[name] for name in ("bound", "jitter", "examples"))
+        gp.processes.append(process if "known" in part else _condition(process))
     return _conclude_sparse(gp)
+
+# %% ../nbs/323_sparse_gp.ipynb #a3040038
+def _load_sparse(
+    path,  # file written by `save`
+) -> SparseGP:
+    "Read processes that were saved; `ValueError` naming the file if it is missing, damaged or of another kind."
+    return _restored_sparse(load_state(path, "SparseGP"))
 
 
 SparseGP.__repr__, SparseGP.save, SparseGP.load = _text_sparse, _save_sparse, staticmethod(_load_sparse)
