@@ -1,4 +1,6 @@
 """Functions from the posterior at any number of inputs: Matheron's rule against exact joint sampling, and predictions beyond 5000 inputs."""
+from functools import cache
+
 import gpytorch
 import numpy as np
 import pytest
@@ -7,8 +9,10 @@ from scipy.stats import chi2, norm
 
 from common import assert_refused, row_name, rows_of
 from uqphys import gp as module
+from uqphys import sparse_gp
 from uqphys.gp import ExactGP, _covariance, pathwise_draws
 from uqphys.sampling import one_thread
+from uqphys.sparse_gp import MultitaskGP, SparseGP
 
 
 @pytest.fixture(autouse=True)
@@ -173,6 +177,53 @@ def test_draws_are_nearer_to_the_exact_variance_than_with_independent_frequencie
         found = np.array([pathwise_draws(kernel, x, y, noise, 2000, seed=s, groups=5)(new).var(0) for s in range(12)])
         error[choice.__name__] = np.sqrt(np.mean((found / exact - 1) ** 2))
     assert error["_frequencies"] < 0.6 * error["independent"]
+
+
+@cache
+def fitted(kind):
+    "A process of two outputs, and the inputs where it is asked."
+    x, y, many = surface()
+    given = np.full(y.shape, 0.01)
+    with one_thread():
+        gp = {"sgpr": lambda: SparseGP("matern32", inducing=25, restarts=0, draws=30).fit(x, y, progress=False),
+              "svgp": lambda: SparseGP("rbf", method="svgp", inducing=25, restarts=0, draws=30, steps=200).fit(x, y, progress=False),
+              "mixed": lambda: MultitaskGP("matern52", restarts=0, draws=30).fit(x, y, progress=False),
+              "mixed, given": lambda: MultitaskGP("matern32", noise="given", restarts=0, draws=30).fit(x, y, variance=given, progress=False),
+              "mixed, both": lambda: MultitaskGP("rbf", restarts=0, draws=30).fit(x, y, variance=given, progress=False)}[kind]()
+    return gp, many[:20]
+
+
+@pytest.mark.parametrize("kind", ["sgpr", "svgp", "mixed", "mixed, given", "mixed, both"])
+def test_sparse_and_mixed_processes_draw_the_exact_joint_law_at_many_inputs(kind, monkeypatch):
+    "Mean and variances to rounding; of 150 sets of far draws the covariance, between inputs and between outputs, against that of many near draws."
+    gp, new = fitted(kind)
+    near = gp.predict(new)
+    gp.options["draws"] = 20_000
+    flat = lambda draws: draws.reshape(len(draws), -1)
+    exact = flat(gp.predict(new).draws)
+    covariance = np.cov(exact.T)
+    gp.options["draws"] = 30
+    monkeypatch.setattr(sparse_gp, "_TOGETHER", 19)
+    far, whole, seed = gp.predict(new), [], gp.options["seed"]
+    for name in ("mean", "epistemic", "aleatoric"):
+        np.testing.assert_allclose(getattr(far, name), getattr(near, name), rtol=1e-9, atol=1e-9)
+    for k in range(150):
+        gp.options["seed"] = 1000 + k
+        u = whitened(flat(gp.predict(new).draws), near.mean.ravel(), covariance, 0.02)
+        whole.append([(u**2).mean() - 1, u.mean(), (u[:, 0] * u[:, 1]).mean(), (u[:, -1] * u[:, -2]).mean(), (u[:, 0] ** 2).mean() - 1, (u[:, -1] ** 2).mean() - 1])
+    gp.options["seed"] = seed
+    u = whitened(exact, near.mean.ravel(), covariance, 0.02)
+    own = np.sqrt([2 / u.size, 1 / u.size, *[1 / len(u)] * 2, *[2 / len(u)] * 2])  # of the reference
+    z = np.mean(whole, 0) / np.hypot(np.std(whole, 0, ddof=1) / np.sqrt(150), own)
+    assert np.abs(z).max() < norm.isf(5e-5)
+
+
+@pytest.mark.parametrize("kind, inputs", [("sgpr", 5001), ("mixed", 2501)])
+def test_sparse_and_mixed_processes_answer_at_any_number_of_inputs(kind, inputs):
+    gp, many = fitted(kind)[0], surface()[2][:inputs]
+    far = gp.predict(many)
+    assert far.draws.shape == (30, inputs, 2)
+    np.testing.assert_allclose(far.mean, gp.mean(many), rtol=1e-7, atol=1e-7)
 
 
 def test_a_kernel_without_waves_is_refused_beyond_five_thousand_inputs():

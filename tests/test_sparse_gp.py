@@ -360,7 +360,6 @@ BAD = [
     ("sparse_gp.MultitaskGP", lambda t: MultitaskGP().fit(X, Y, progress=2), "progress", "2", "True"),
     ("sparse_gp.MultitaskGP", lambda t: MultitaskGP().predict(X), "fit", "process", "call fit"),
     ("sparse_gp.MultitaskGP", lambda t: t["mixed"].predict(np.zeros((4, 3))), "x", "4, 3", "m, 2"),
-    ("sparse_gp.MultitaskGP", lambda t: t["mixed"].predict(np.zeros((2501, 2))), "x", "2501", "5000"),
     ("sparse_gp.MultitaskGP", lambda t: t["mixed"].predict(X, variance=np.ones(3)), "variance", "3", "12, 2"),
     ("sparse_gp.MultitaskGP", lambda t: MultitaskGP.load("nowhere"), "path", "nowhere", "file"),
     ("sparse_gp.SparseGP", lambda t: SparseGP("cubic"), "kernel", "cubic", "one of"),
@@ -380,7 +379,6 @@ BAD = [
     ("sparse_gp.SparseGP", lambda t: SparseGP(inducing=3, noise="given").fit(X, Y), "variance", "None", "variance of each"),
     ("sparse_gp.SparseGP", lambda t: SparseGP(inducing=3, noise="given").fit(X, Y, variance=0.0), "variance", "0", "> 0"),
     ("sparse_gp.SparseGP", lambda t: SparseGP().mean(X), "fit", "process", "call fit"),
-    ("sparse_gp.SparseGP", lambda t: t["sparse"].predict(np.zeros((5001, 2))), "x", "5001", "5000"),
     ("sparse_gp.SparseGP", lambda t: t["sparse"].mean(np.zeros((4, 1))), "x", "4, 1", "m, 2"),
     ("sparse_gp.SparseGP", lambda t: SparseGP.load("nowhere"), "path", "nowhere", "file"),
 ]

@@ -17,8 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
 from .architectures import check_choice
-from .gp import (_NOISE, _TOGETHER, _columns, _functions, _in_logarithms, _log_prior, _LogNormal, _numbers, _root, _search, _set, _starts, _units,
-                       _value_and_slope, _variances, KERNELS, NOISES, make_kernel)
+from .gp import (_NOISE, _prior, _TOGETHER, _columns, _functions, _in_logarithms, _log_prior, _LogNormal, _numbers, _root, _search, _set, _starts, _units,
+                       _value_and_slope, _variances, KERNELS, NOISES, PathwiseDraws, make_kernel)
 from .models import _shown, check_count, check_flag, check_seed
 from .predictive import Predictive
 from .training import as_samples, load_state, save_state
@@ -195,21 +195,44 @@ def _new_inputs(self, x):
         raise ValueError(f"x of shape {x.shape}: expected ({', '.join(map(str, ('m', *self.shape)))}), as the examples had")
     return torch.from_numpy((_columns(self.kernel, x) - self.inside[0]) / self.inside[1])
 
+# %% ../nbs/323_sparse_gp.ipynb #956caab8
+def _latent_weights(process, latent, rng):
+    "By what each latent function (d, n, k) is corrected at the data, noise drawn: weights (d, n, k) of its kernel there."
+    (roots, _, jitters), T, y, k = _factored(process), process.mixing, process.y.T, latent.shape[2]
+    noise = _latent_noise(process)[:, None, None].expand(-1, len(process.x), 1)
+    drawn = lambda variance: variance.sqrt() * torch.from_numpy(rng.standard_normal((*variance.shape[:2], k)))
+    if process.given.any():
+        rest = y[..., None] - torch.einsum("ai,ink->ank", T, latent + drawn(noise)) - drawn(process.given.T[..., None] + jitters[0])
+        return torch.einsum("ai,ank->ink", T, torch.cholesky_solve(rest.reshape(-1, k), roots[0]).reshape(rest.shape))
+    rest = torch.linalg.solve(T, y)[..., None] - latent - drawn(noise + torch.from_numpy(jitters)[:, None, None])
+    return torch.stack([torch.cholesky_solve(part, root) for part, root in zip(rest, roots)])
+
+
+def _far_mixture(process, z, k, rng):
+    "What `_believe_mixture` tells, with pathwise draws, at any number of inputs."
+    x, p, T = process.x, process.x.shape[1], process.mixing.numpy()
+    priors = [_prior(kernel, p, k, 256, None, rng) for kernel in process.kernel.parts]
+    weights = _latent_weights(process, torch.from_numpy(np.stack([prior(x.numpy()) for prior in priors])), rng)
+    latent = [PathwiseDraws(*parts, 0.0, 0.0)(z) for parts in zip(process.kernel.parts, [x.numpy()] * len(T), priors, weights.numpy())]
+    mean, variance = (np.concatenate(v) for v in zip(*(_believe_mixture(process, part, 0, None)[:2] for part in z.split(1000))))
+    return mean, variance, np.einsum("ai,ikm->kma", T, np.stack(latent))
+
 # %% ../nbs/323_sparse_gp.ipynb #c4113477
 def _predict_multitask(self, x, *, variance=None):
-    "What is believed at inputs x (m, p), m d <= 5000: `Predictive`, joint over inputs and outputs; variance: given noise of new targets (m, d)."
+    """What is believed at inputs x (m, p): `Predictive`, joint over inputs and outputs; variance: given noise of new targets (m, d).
+
+    Where m d > 5000, draws are pathwise, as those of `ExactGP`; mean and variances are exact all the same."""
     z, (offset, scale) = _new_inputs(self, x), self.outside
-    if z.shape[0] * len(scale) > _TOGETHER:
-        raise ValueError(f"x of length {len(z)}: functions are drawn jointly at no more than {_TOGETHER} inputs times outputs; expected fewer")
     given, rng = _variances(variance, (len(z), len(scale)), "homoscedastic"), np.random.default_rng([self.options["seed"], 323])
     with torch.no_grad():
-        mean, spread, draws = _believe_mixture(self.process, z, self.options["draws"], rng)
+        believe = _believe_mixture if z.shape[0] * len(scale) <= _TOGETHER else _far_mixture
+        mean, spread, draws = believe(self.process, z, self.options["draws"], rng)
     noise = self.hyperparameters["noise_covariance"]
     width = np.sqrt((noise + np.diag(given.mean(0))).diagonal())
     correlation = (noise + np.diag(given.mean(0))) / np.outer(width, width) if width.min() > 0 else None
     return Predictive(offset + mean * scale, spread * scale**2, given + noise.diagonal(), offset + draws * scale, correlation)
 
-
+# %% ../nbs/323_sparse_gp.ipynb #7abe9a96
 def _mean_multitask(self, x):
     "The mean alone, (m, d), at any number of inputs."
     z, (offset, scale), process = _new_inputs(self, x), self.outside, self.process
@@ -547,16 +570,29 @@ class _View:
 
 
 def _predict_sparse(self, x, *, variance=None):
-    "What is believed at inputs x (m, p), m <= 5000: `Predictive` with joint draws; variance: given noise of new targets there (m, d)."
+    """What is believed at inputs x (m, p): `Predictive` with joint draws; variance: given noise of new targets there (m, d).
+
+    Beyond 5000 inputs draws are pathwise, as those of `ExactGP`; mean and variances are exact all the same."""
     z = _new_sparse(self, x)
-    if len(z) > _TOGETHER:
-        raise ValueError(f"x of length {len(z)}: functions are drawn jointly at no more than {_TOGETHER} inputs; expected fewer")
     given, rng = _variances(variance, (len(z), len(self.processes)), "homoscedastic"), np.random.default_rng([self.options["seed"], 324])
     with torch.no_grad():
-        parts = [_believe_sparse(process, z, self.options["draws"], rng) for process in self.processes]
+        believe = _believe_sparse if len(z) <= _TOGETHER else _far_sparse
+        parts = [believe(process, z, self.options["draws"], rng) for process in self.processes]
     (offset, scale), (mean, spread, draws) = self.outside, (np.stack(v, -1) for v in zip(*parts))
     learned = np.array([told.get("noise_variance", 0.0) for told in self.hyperparameters])
     return Predictive(offset + mean * scale, spread * scale**2, given + learned, offset + draws * scale)
+
+# %% ../nbs/323_sparse_gp.ipynb #ffb7393f
+def _far_sparse(process, z, k, rng):
+    "What `_believe_sparse` tells, with draws by Matheron's rule: functions from the prior, corrected where they miss values drawn at the inducing inputs."
+    (root, inner, alpha), places = process.known, process.inducing.detach().numpy()
+    prior, (wide, own) = _prior(process.kernel, places.shape[1], k, 256, None, rng), torch.from_numpy(rng.standard_normal((2, len(places), k)))
+    missed = torch.linalg.solve_triangular(root, torch.from_numpy(prior(places)) + math.sqrt(process.jitter) * own, upper=False)
+    values = alpha[:, None] + torch.linalg.solve_triangular(inner.T, wide, upper=True)  # q(u), whitened
+    weights = torch.linalg.solve_triangular(root.T, values - missed, upper=True)
+    draws = PathwiseDraws(process.kernel, places, prior, weights.numpy(), 0.0, process.jitter)(z)
+    mean, variance = (np.concatenate(v) for v in zip(*(_believe_sparse(process, part, 0, None)[:2] for part in z.split(1000))))
+    return mean, variance, draws
 
 # %% ../nbs/323_sparse_gp.ipynb #0011352f
 def _believe_sparse(process, z, k, rng):
