@@ -248,6 +248,25 @@ def test_noise_that_is_given_or_not_must_fit_what_was_said():
         ExactGP(noise="none").fit(np.concatenate([x, x[:1]]), np.concatenate([y, y[:1] + 1]))
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1e-19, 1e100])
+def test_units_do_not_matter(unit):
+    "Energies in joules are of order 1e-19."
+    x, y = wave(25)
+    plain, other = (ExactGP(restarts=0).fit(x * u, y * u, progress=False).predict(x[:5] * u) for u in (1.0, unit))
+    np.testing.assert_allclose(other.mean / unit, plain.mean, rtol=1e-8)
+    np.testing.assert_allclose(other.epistemic / unit**2, plain.epistemic, rtol=1e-6)
+
+
+def test_numbers_whose_squares_overflow_are_refused():
+    x, y = wave(20)
+    for call, name in ((lambda: ExactGP(restarts=0).fit(x, 1e200 * y, progress=False), "y"), (lambda: ExactGP(restarts=0).fit(1e200 * x, y, progress=False), "x"),
+                       (lambda: ExactGP(restarts=0).fit(x, y, progress=False).predict(1e300 * x), "x")):
+        with pytest.raises(ValueError, match=f"^{name}=.*expected numbers below 1e\\+150"):
+            call()
+    with pytest.raises(ValueError, match="^covariance .*expected a symmetric matrix"):
+        log_marginal_likelihood(torch.tensor([[1.0, 0.5], [0.2, 1.0]], dtype=torch.float64), torch.ones(2, dtype=torch.float64))
+
+
 def test_a_singular_kernel_is_explained():
     x, y = wave(8)
     matrix = torch.ones(3, 3, dtype=torch.float64) - 2 * torch.eye(3, dtype=torch.float64)

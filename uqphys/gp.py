@@ -89,6 +89,8 @@ def log_marginal_likelihood(
             raise ValueError(f"{name}={float(value[~value.isfinite()][0])}: expected finite numbers only")
     if covariance.shape != (len(targets),) * 2:
         raise ValueError(f"covariance of shape {tuple(covariance.shape)}: expected ({len(targets)}, {len(targets)}), as there are {len(targets)} targets")
+    if (skew := float((covariance - covariance.mT).detach().abs().max())) > 1e-8 * float(covariance.detach().abs().max()):
+        raise ValueError(f"covariance with elements that differ by {skew:.3g} from those across the diagonal: expected a symmetric matrix")
     try:
         return _LogNormal.apply(covariance, targets, 1e-14)
     except torch.linalg.LinAlgError as error:
@@ -363,17 +365,28 @@ def _variances(variance, shape, noise):
     return np.broadcast_to(found, shape)
 
 # %% ../nbs/32_gp.ipynb #ef60dabd
+_LARGEST = 1e150  # beyond, squares overflow
+
+
+def _check_size(name, columns):
+    "Numbers whose squares can be computed."
+    if (most := np.abs(columns).max()) > _LARGEST:
+        raise ValueError(f"{name}={most:.3g}: expected numbers below {_LARGEST:.0e}, for their squares are needed")
+    return columns
+
+
 def _units(columns):
     "Mean and spread of each column; a constant one keeps its unit."
     spread = columns.std(0)
-    return columns.mean(0), np.where(spread > 1e-12 * (1 + np.abs(columns).max(0)), spread, 1.0)
+    return columns.mean(0), np.where(spread > 1e-12 * np.abs(columns).max(0), spread, 1.0)
 
 # %% ../nbs/32_gp.ipynb #e58f816e
 def _fit(self, x, y=None, *, variance=None, groups=None, progress=True):
     "Find the hyperparameters for examples x (n, ...), y (n, d), or `Samples`; variance: of each target (n, d). Returns self."
     data, o = as_samples(x, y, groups, minimum=3), self.options
     check_flag("progress", progress)
-    columns, given = _columns(self.kernel, data.x), _variances(variance, data.y.shape, o["noise"])
+    columns, given = _check_size("x", _columns(self.kernel, data.x)), _variances(variance, data.y.shape, o["noise"])
+    _check_size("y", data.y)
     p, named = columns.shape[1], isinstance(self.kernel, str)
     inside = _units(columns) if o["standardise"] and named else (np.zeros(p), np.ones(p))
     outside = _units(data.y) if o["standardise"] else (np.zeros(data.y.shape[1]), np.ones(data.y.shape[1]))
@@ -505,7 +518,7 @@ def _inputs(self, x):
     x = as_samples(x, np.zeros((len(x) if np.ndim(x) else 1, 1))).x
     if x.shape[1:] != self.shape and not hasattr(self.kernel, "inputs"):
         raise ValueError(f"x of shape {x.shape}: expected ({', '.join(map(str, ('m', *self.shape)))}), as the examples had")
-    return torch.from_numpy((_columns(self.kernel, x) - self.inside[0]) / self.inside[1])
+    return torch.from_numpy(_check_size("x", (_columns(self.kernel, x) - self.inside[0]) / self.inside[1]))
 
 # %% ../nbs/32_gp.ipynb #8937b2b1
 def _predict(self, x, *, variance=None):

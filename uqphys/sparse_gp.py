@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
 from .architectures import check_choice
-from .gp import (_NOISE, _prior, _TOGETHER, _columns, _functions, _in_logarithms, _log_prior, _LogNormal, _numbers, _root, _search, _set, _starts, _units,
+from .gp import (_check_size, _NOISE, _prior, _TOGETHER, _columns, _functions, _in_logarithms, _log_prior, _LogNormal, _numbers, _root, _search, _set, _starts, _units,
                        _value_and_slope, _variances, KERNELS, NOISES, PathwiseDraws, make_kernel)
 from .models import _shown, check_count, check_flag, check_seed
 from .predictive import Predictive
@@ -124,10 +124,10 @@ def _fit_multitask(self, x, y=None, *, variance=None, groups=None, progress=True
     "Find the hyperparameters for examples x (n, p), y (n, d), or `Samples`; variance: of each target (n, d). Returns self."
     data, o = as_samples(x, y, groups, minimum=3), self.options
     check_flag("progress", progress)
-    columns, given = _columns(self.kernel, data.x), _variances(variance, data.y.shape, o["noise"])
+    columns, given = _check_size("x", _columns(self.kernel, data.x)), _variances(variance, data.y.shape, o["noise"])
     if given.any() and given.size > _DENSE:
         raise ValueError(f"variance of shape {given.shape}: given variances make one matrix of all {given.size} targets; expected at most {_DENSE}, or None")
-    inside, outside = _units(columns), _units(data.y)
+    inside, outside = _units(columns), _units(_check_size("y", data.y))
     z, targets = (columns - inside[0]) / inside[1], (data.y - outside[0]) / outside[1]
     if np.linalg.eigvalsh(targets.T @ targets / len(targets))[0] < 1e-10:
         raise ValueError(f"y of shape {data.y.shape}: a constant or linearly dependent output; expected outputs that the others do not determine")
@@ -193,7 +193,7 @@ def _new_inputs(self, x):
     x = as_samples(x, np.zeros((len(x) if np.ndim(x) else 1, 1))).x
     if x.shape[1:] != self.shape:
         raise ValueError(f"x of shape {x.shape}: expected ({', '.join(map(str, ('m', *self.shape)))}), as the examples had")
-    return torch.from_numpy((_columns(self.kernel, x) - self.inside[0]) / self.inside[1])
+    return torch.from_numpy(_check_size("x", (_columns(self.kernel, x) - self.inside[0]) / self.inside[1]))
 
 # %% ../nbs/323_sparse_gp.ipynb #956caab8
 def _latent_weights(process, latent, rng):
@@ -501,7 +501,7 @@ def _fit_sparse(self, x, y=None, *, variance=None, groups=None, progress=True):
     "Find the hyperparameters for examples x (n, p), y (n, d), or `Samples`; variance: of each target (n, d). Returns self."
     data, o = as_samples(x, y, groups, minimum=3), self.options
     check_flag("progress", progress)
-    columns, given = _columns(self.kernel, data.x), _variances(variance, data.y.shape, o["noise"])
+    columns, given = _check_size("x", _columns(self.kernel, data.x)), _variances(variance, data.y.shape, o["noise"])
     if o["noise"] == "given" and not (given > 0).all():
         raise ValueError(f"variance={given.min()}: the bound divides by the variances; expected numbers > 0")
     chosen = None if isinstance(self.inducing, np.ndarray) else self.inducing
@@ -509,7 +509,7 @@ def _fit_sparse(self, x, y=None, *, variance=None, groups=None, progress=True):
         raise ValueError(f"inducing={_shown(chosen or self.inducing.shape)} with x of shape {columns.shape}: "
                          f"expected at most {min(len(columns), _POOL)} inputs, or a matrix (m, {columns.shape[1]})")
     new = copy.copy(self)
-    new.shape, new.inside, new.outside, new.processes = data.x.shape[1:], _units(columns), _units(data.y), []
+    new.shape, new.inside, new.outside, new.processes = data.x.shape[1:], _units(columns), _units(_check_size("y", data.y)), []
     z = torch.from_numpy((columns - new.inside[0]) / new.inside[1])
     for k, (m, s) in enumerate(zip(*new.outside)):
         kernel, some = _in_logarithms(make_kernel(self.kernel, z.shape[1])), z[np.random.default_rng(o["seed"] + k).permutation(len(z))[:_POOL]]
