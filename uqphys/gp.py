@@ -564,23 +564,24 @@ def _text(self):
 ExactGP.__repr__ = _text
 
 # %% ../nbs/32_gp.ipynb #c45ce29b
-def _save(self, path):
-    "Write the examples, options and hyperparameters to one file of plain data."
+def _state(self):
+    "All that was fitted, as plain data."
     if self.processes is None:
         raise ValueError("process not fitted: call fit(x, y) first")
     parts = [dict(y=p.y, given=p.given, best=torch.from_numpy(_numbers(p)), vectors=torch.from_numpy(p.vectors), arrived=p.arrived, share=float(p.share),
                   evaluations=int(p.evaluations)) for p in self.processes]
     numbers = {name: [torch.from_numpy(np.array(v, dtype=float)) for v in getattr(self, name)] for name in ("inside", "outside")}
     name = self.kernel if isinstance(self.kernel, str) else None
-    save_state(path, dict(kind="ExactGP", kernel=name, options=self.options, shape=list(self.shape), x=self.processes[0].x, parts=parts, **numbers))
+    return dict(kind="ExactGP", kernel=name, options=self.options, shape=list(self.shape), x=self.processes[0].x, parts=parts, **numbers)
+
+
+def _save(self, path):
+    "Write the examples, options and hyperparameters to one file of plain data."
+    save_state(path, _state(self))
 
 # %% ../nbs/32_gp.ipynb #3aef585c
-def _load(
-    path,  # file written by `save`
-    kernel=None,  # the gpytorch kernel that was fitted, if it had no name; its hyperparameters come from the file
-) -> ExactGP:
-    "Read processes that were saved; `ValueError` naming the file if it is missing, damaged or of another kind."
-    state = load_state(path, "ExactGP")
+def _restored(state, kernel):
+    "Processes from plain data; kernel: the one that was fitted, if it had no name."
     if (state["kernel"] is None) != isinstance(kernel, gpytorch.kernels.Kernel):
         raise ValueError(f"kernel={_shown(kernel)}: expected " + ("the gpytorch kernel that was fitted" if state["kernel"] is None else f"None, for the file names {state['kernel']!r}"))
     gp = ExactGP(state["kernel"] or kernel, **state["options"])
@@ -590,8 +591,15 @@ def _load(
     for process, part in zip(gp.processes, state["parts"]):
         _set(process, part["best"].numpy())
         process.vectors, process.arrived, process.share, process.evaluations = part["vectors"].numpy(), part["arrived"], part["share"], part["evaluations"]
-    _conclude(gp)
-    return gp
+    return _conclude(gp)
+
+
+def _load(
+    path,  # file written by `save`
+    kernel=None,  # the gpytorch kernel that was fitted, if it had no name; its hyperparameters come from the file
+) -> ExactGP:
+    "Read processes that were saved; `ValueError` naming the file if it is missing, damaged or of another kind."
+    return _restored(load_state(path, "ExactGP"), kernel)
 
 
 ExactGP.save, ExactGP.load = _save, staticmethod(_load)

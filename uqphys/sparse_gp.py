@@ -512,7 +512,7 @@ def _fit_sparse(self, x, y=None, *, variance=None, groups=None, progress=True):
     new.shape, new.inside, new.outside, new.processes = data.x.shape[1:], _units(columns), _units(_check_size("y", data.y)), []
     z = torch.from_numpy((columns - new.inside[0]) / new.inside[1])
     for k, (m, s) in enumerate(zip(*new.outside)):
-        kernel, some = _in_logarithms(make_kernel(self.kernel, z.shape[1])), z[np.random.default_rng(o["seed"] + k).permutation(len(z))[:_POOL]]
+        kernel, some = _in_logarithms(self.make_kernel(self.kernel, z.shape[1])), z[np.random.default_rng(o["seed"] + k).permutation(len(z))[:_POOL]]
         places = some[_pivots(kernel, some, chosen)] if chosen else torch.from_numpy((self.inducing - new.inside[0]) / new.inside[1])
         target, noise = torch.from_numpy((data.y[:, k] - m) / s), torch.from_numpy(given[:, k] / s**2)
         process = _Sparse(kernel, z, target, noise, o["noise"] == "homoscedastic", places, o["move"])
@@ -522,7 +522,7 @@ def _fit_sparse(self, x, y=None, *, variance=None, groups=None, progress=True):
     return self
 
 
-SparseGP.fit = _fit_sparse
+SparseGP.fit, SparseGP.make_kernel = _fit_sparse, staticmethod(make_kernel)
 
 # %% ../nbs/323_sparse_gp.ipynb #537cc2a4
 def _condition(process):
@@ -645,14 +645,14 @@ def _save_sparse(self, path):
     save_state(path, _state_sparse(self))
 
 # %% ../nbs/323_sparse_gp.ipynb #871c1142
-def _restored_sparse(state):
+def _restored_sparse(state, kind=SparseGP):
     "Processes from plain data."
     inducing = state["inducing"].numpy() if isinstance(state["inducing"], torch.Tensor) else state["inducing"]
-    gp = SparseGP(state["kernel"], inducing=inducing, **state["options"])
+    gp = kind(state["kernel"], inducing=inducing, **state["options"])
     gp.shape, gp.inside, gp.outside = tuple(state["shape"]), *(tuple(v.numpy() for v in state[name]) for name in ("inside", "outside"))
     learned, gp.processes = gp.options["noise"] == "homoscedastic", []
     for part in state["parts"]:
-        kernel = _in_logarithms(make_kernel(gp.kernel, part["inducing"].shape[1]))
+        kernel = _in_logarithms(kind.make_kernel(gp.kernel, part["inducing"].shape[1]))
         process = _Sparse(kernel, state["x"], part.get("y"), part.get("given"), learned, part["inducing"], gp.options["move"])
         _set(process, part["best"].numpy())
         process.arrived, process.left = part["arrived"], part["left"]
