@@ -237,7 +237,7 @@ def _columns_of(self, x):
 
 
 def _predict_deep(self, x, *, variance=None):
-    "What is believed at inputs x (m, *shape), m <= 5000: `Predictive` with joint draws; variance: given noise of new targets there. Read `doubts` before."
+    "What is believed at inputs x (m, *shape): `Predictive` with joint draws; variance: given noise of new targets there. Read `doubts` before."
     with one_thread():
         return _ready(self).gp.predict(_columns_of(self, x), variance=variance)
 
