@@ -284,3 +284,66 @@ def test_a_singular_kernel_is_explained():
     for name, inputs, message in (("cubic", 1, "^name='cubic'"), ("rbf", 0, "^inputs=0"), ("rbf", 1.5, "^inputs=1.5")):
         with pytest.raises(ValueError, match=message):
             make_kernel(name, inputs)
+
+
+def test_frozen_hyperparameters_stay():
+    x, y = wave(20)
+    for how, restarts in (("best", 6), ("averaged", 2)):
+        kernel = make_kernel("matern52")
+        kernel.base_kernel.lengthscale = 0.3
+        kernel.base_kernel.raw_lengthscale.requires_grad_(False)
+        before = float(kernel.base_kernel.lengthscale)
+        gp = ExactGP(kernel, restarts=restarts, hyperparameters=how).fit(x, y, progress=False)
+        assert abs(float(gp.processes[0].kernel.base_kernel.lengthscale) - before) < 1e-12 and gp.processes[0].vectors.shape[1] == 2
+
+
+def test_the_jitter_of_all_averaged_hyperparameters_is_told():
+    line = np.linspace(0, 1, 12)[:, None]
+    gp = ExactGP("rbf", noise="none", hyperparameters="averaged", restarts=1).fit(line, line, progress=False)
+    process, found = gp.processes[0], []
+    for vector in process.vectors:
+        module._set(process, vector)
+        with torch.no_grad():
+            found.append(module._root(process.covariance())[1] * gp.outside[1][0] ** 2)
+    assert gp.jitter[0] == max(found) > 0 and any("jitter" in doubt for doubt in gp.doubts)
+
+
+def test_draws_of_exact_targets_are_as_wide_as_the_variance_says():
+    line = np.linspace(0, 1, 12)[:, None]
+    gp = ExactGP("rbf", noise="none", restarts=0, draws=2000).fit(line, np.sin(3 * line), progress=False)
+    belief = gp.predict(np.linspace(0.03, 0.97, 50)[:, None])
+    ratio = belief.draws.var(0) / belief.epistemic
+    assert 0.7 < ratio[belief.epistemic > 0].min() and ratio[belief.epistemic > 0].max() < 1.4
+
+
+def test_contradictions_among_exact_targets_are_refused_in_any_unit():
+    x = np.concatenate([np.linspace(0, 1, 8), [0.0]])[:, None]
+    for unit in (1e-11, 1.0, 1e10):
+        y = unit * np.sin(x)
+        y[-1] = 4 * unit
+        for options in (dict(noise="none"), dict(noise="given")):
+            with pytest.raises(ValueError, match="in row 8: row 0 has the same input"):
+                ExactGP(**options).fit(x, y, variance=0.0 if options["noise"] == "given" else None)
+
+
+def test_a_file_wants_the_kernel_that_was_fitted(tmp_path):
+    x, y = wave(20)
+    matern = lambda: gpytorch.kernels.ScaleKernel(gpytorch.kernels.MaternKernel(nu=2.5))
+    gp = ExactGP(matern(), restarts=0).fit(x, y, progress=False)
+    gp.save(tmp_path / "gp.safetensors")
+    assert np.array_equal(ExactGP.load(tmp_path / "gp.safetensors", matern()).predict(x).mean, gp.predict(x).mean)
+    for other in (gpytorch.kernels.ScaleKernel(gpytorch.kernels.RBFKernel()), gpytorch.kernels.RBFKernel(), gpytorch.kernels.ScaleKernel(gpytorch.kernels.RBFKernel(ard_num_dims=2))):
+        with pytest.raises(ValueError, match="^kernel=.*expected the kernel that was fitted"):
+            ExactGP.load(tmp_path / "gp.safetensors", other)
+
+
+@pytest.mark.parametrize("kernel", [gpytorch.kernels.RBFKernel(ard_num_dims=3), gpytorch.kernels.RBFKernel(batch_shape=torch.Size([2])), gpytorch.kernels.RBFKernel(active_dims=[3])])
+def test_a_kernel_that_does_not_fit_the_inputs_is_refused(kernel):
+    with pytest.raises(ValueError, match="^kernel=RBFKernel: of 2 inputs"):
+        ExactGP(kernel).fit(*wave(20), progress=False)
+
+
+def test_inputs_without_columns_are_refused():
+    for x, y in ((np.ones((5, 0)), np.ones((5, 1))), (np.ones((5, 1)), np.ones((5, 0)))):
+        with pytest.raises(ValueError, match="^[xy] "):
+            ExactGP().fit(x, y, progress=False)

@@ -230,7 +230,7 @@ def test_a_kernel_without_waves_is_refused_beyond_five_thousand_inputs():
     x, y, many = surface()
     gp = ExactGP(gpytorch.kernels.ScaleKernel(gpytorch.kernels.RQKernel()), restarts=0).fit(x, y[:, :1], progress=False)
     assert gp.predict(many[:50]).mean.shape == (50, 1) and gp.mean(many).shape == (5001, 1)
-    with pytest.raises(ValueError, match="^kernel=.*RBFKernel or MaternKernel"):
+    with pytest.raises(ValueError, match="^x of length 5001: with a RQKernel .* RBFKernel or a MaternKernel"):
         gp.predict(many)
 
 

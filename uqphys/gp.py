@@ -151,14 +151,19 @@ class _Process(torch.nn.Module):
 _FAR = 20.0  # logarithms beyond are not searched
 
 
+def _free(process):
+    "The parameters that are learned; what a kernel has frozen stays."
+    return [parameter for parameter in process.parameters() if parameter.requires_grad]
+
+
 def _numbers(process):
     "All that is learned, as one vector."
-    return np.concatenate([np.empty(0), *(parameter.detach().numpy().ravel() for parameter in process.parameters())])
+    return np.concatenate([np.empty(0), *(parameter.detach().numpy().ravel() for parameter in _free(process))])
 
 
 def _set(process, vector):
     "Put such a vector back, within bounds."
-    torch.nn.utils.vector_to_parameters(torch.from_numpy(np.clip(vector, -_FAR, _FAR)), process.parameters())
+    torch.nn.utils.vector_to_parameters(torch.from_numpy(np.clip(vector, -_FAR, _FAR)), _free(process))
 
 
 def _value_and_slope(process, vector):
@@ -170,7 +175,7 @@ def _value_and_slope(process, vector):
         _ = value.requires_grad and value.backward()
     except (torch.linalg.LinAlgError, RuntimeError):
         value = torch.tensor(math.nan)
-    slope = np.concatenate([np.empty(0), *(np.zeros(p.numel()) if p.grad is None else p.grad.numpy().ravel() for p in process.parameters())])
+    slope = np.concatenate([np.empty(0), *(np.zeros(p.numel()) if p.grad is None else p.grad.numpy().ravel() for p in _free(process))])
     if not (math.isfinite(float(value.detach())) and np.isfinite(slope).all()):
         return -1e10, np.zeros_like(slope)
     return float(value.detach()), slope
@@ -187,7 +192,7 @@ def _threads(size):
 
 def _starts(process, count, seed):
     "Vectors to start from: the kernel as it is, and draws from its priors (steps of size 1 in what has none)."
-    first, found = _numbers(process), []
+    first, found, frozen = _numbers(process), [], [(p, p.detach().clone()) for p in process.parameters() if not p.requires_grad]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for k in range(count):
@@ -196,12 +201,14 @@ def _starts(process, count, seed):
                 _ = put is not None and put(owner, prior.sample(value(owner).shape if prior.batch_shape == () else ()).double())
             found.append(_numbers(process))
     _set(process, first)
+    for parameter, value in frozen:
+        parameter.data.copy_(value)
     return found
 
 # %% ../nbs/32_gp.ipynb #1f36541f
 def _search(process, restarts, seed):
     "The best hyperparameters, left in the process; returns the ends of the searches, the best first."
-    if not list(process.parameters()):
+    if not _free(process):
         return [OptimizeResult(x=_numbers(process), fun=-_value_and_slope(process, _numbers(process))[0], jac=np.zeros(1), success=True, nfev=1)]
     n, negative = len(process.y), lambda part: lambda vector: tuple(-v for v in _value_and_slope(part, vector))
     rows = np.sort(np.random.default_rng(seed).permutation(n)[:_PART])
@@ -314,8 +321,8 @@ class ExactGP:
     """Gaussian processes by exact inference, one for each output; joint draws; noise given, learned or none.
 
     Inputs (n, p), or what `kernel.inputs(x)` makes of them; targets y (n, d), any units. After `fit`: `hyperparameters`, one dict for
-    each output; `log_marginal` (d,), of y in its own units; `jitter` (d,), variances that were added to the diagonals, same units; `evaluations` of the evidence in the last search; `doubts`.
-    Cost: n³/3 multiplications a step of the search, n² numbers in memory. `ValueError` for arguments and data out of range.
+    each output; `log_marginal` (d,), of y in its own units, both at the most probable hyperparameters; `jitter` (d,), the largest variance that was added to a diagonal, same units; `evaluations` of the evidence in the last search; `doubts`.
+    Cost: n³/2 multiplications a step of the search, some matrices of n² numbers in memory. `ValueError` for arguments and data out of range.
     Source: Rasmussen & Williams (2006), chapters 2 and 5.
     """
 
@@ -369,16 +376,18 @@ _LARGEST = 1e150  # beyond, squares overflow
 
 
 def _check_size(name, columns):
-    "Numbers whose squares can be computed."
-    if (most := np.abs(columns).max()) > _LARGEST:
-        raise ValueError(f"{name}={most:.3g}: expected numbers below {_LARGEST:.0e}, for their squares are needed")
+    "Numbers whose squares can be computed, at least one."
+    if not columns.size:
+        raise ValueError(f"{name} of shape {columns.shape}: expected at least one column")
+    if (most := np.abs(columns).max()) > _LARGEST or 0 < most < 1 / _LARGEST:
+        raise ValueError(f"{name}={most:.3g}: expected numbers below {_LARGEST:.0e} and above {1 / _LARGEST:.0e}, for their squares are needed")
     return columns
 
 
 def _units(columns):
     "Mean and spread of each column; a constant one keeps its unit."
     spread = columns.std(0)
-    return columns.mean(0), np.where(spread > 1e-12 * np.abs(columns).max(0), spread, 1.0)
+    return columns.mean(0), np.where(spread > 1e-14 * np.abs(columns).max(0), spread, 1.0)
 
 # %% ../nbs/32_gp.ipynb #e58f816e
 def _fit(self, x, y=None, *, variance=None, groups=None, progress=True):
@@ -393,8 +402,9 @@ def _fit(self, x, y=None, *, variance=None, groups=None, progress=True):
     z = torch.from_numpy((columns - inside[0]) / inside[1])
     kernel, learned = _in_logarithms(make_kernel(self.kernel, p) if named else self.kernel), o["noise"] == "homoscedastic"
     raw = [(torch.from_numpy((data.y[:, k] - m) / s), torch.from_numpy(given[:, k] / s**2)) for k, (m, s) in enumerate(zip(*outside))]
-    if o["noise"] == "none":
-        _check_repeats(z.numpy(), data.y)
+    _check_kernel(kernel, z[:2])
+    if (exact := (given == 0).all(1) if o["noise"] != "homoscedastic" else np.zeros(len(given), bool)).any():
+        _check_repeats(z.numpy()[exact], data.y[exact], np.flatnonzero(exact))
     processes = [_Process(copy.deepcopy(kernel), z, target, noise, learned, self.kernel if named else None) for target, noise in raw]
     for k, process in enumerate(tqdm(processes, desc="outputs", disable=not progress, leave=False)):
         _learn(process, o, o["seed"] + k)
@@ -416,15 +426,26 @@ def _learn(process, options, seed):
         with _threads(len(process.y)):
             process.vectors, process.share = _averaged(process, *_tops(runs), seed)
 
+# %% ../nbs/32_gp.ipynb #7e68d0cc
+def _check_kernel(kernel, z):
+    "A kernel must give one matrix for inputs like these."
+    try:
+        with torch.no_grad():
+            shape = tuple(kernel(z, z.clone()).to_dense().shape)
+    except (RuntimeError, IndexError) as error:
+        shape = " ".join(str(error).split())[:120]
+    if shape != (len(z), len(z)):
+        raise ValueError(f"kernel={type(kernel).__name__}: of {len(z)} inputs of {z.shape[1]} columns it makes {shape}; expected a matrix ({len(z)}, {len(z)})")
+
 # %% ../nbs/32_gp.ipynb #2dd6a0f6
-def _check_repeats(z, y):
+def _check_repeats(z, y, rows):
     "Exact targets of one input must be equal."
     _, first, index = np.unique(z, axis=0, return_index=True, return_inverse=True)
-    clash = np.abs(y[first[index.ravel()]] - y).max(1) > 1e-9 * (1 + np.abs(y).max(1))
+    clash = (np.abs(y[first[index.ravel()]] - y) > np.maximum(1e-9 * y.std(0), 1e-14 * np.abs(y))).any(1)
     if clash.any():
         k = int(np.argmax(clash))
-        raise ValueError(f"y={_shown(y[k].tolist())} in row {k}: row {first[index.ravel()[k]]} has the same input and y={_shown(y[first[index.ravel()[k]]].tolist())}; "
-                         "expected equal targets, or noise='homoscedastic'")
+        raise ValueError(f"y={_shown(y[k].tolist())} in row {rows[k]}: row {rows[first[index.ravel()[k]]]} has the same input and y={_shown(y[first[index.ravel()[k]]].tolist())}; "
+                         "expected equal targets, or noise")
 
 
 def _known(process):
@@ -444,8 +465,9 @@ def _conclude(self):
     self.hyperparameters, self.log_marginal, self.jitter, self.doubts = [], [], [], ()
     self.evaluations = [process.evaluations for process in self.processes]
     for k, process in enumerate(self.processes):
+        jitter = _most_jitter(process)
         with torch.no_grad():
-            root, alpha, jitter = _known(process)
+            root, alpha, _ = _known(process)
         square = self.outside[1][k] ** 2
         value = float(-0.5 * (process.y @ alpha) - root.diagonal().log().sum()) - 0.5 * len(alpha) * math.log(2 * math.pi * square)
         self.log_marginal.append(value), self.jitter.append(jitter * square), self.hyperparameters.append(_told(self, process, square))
@@ -454,6 +476,17 @@ def _conclude(self):
         self.doubts += tuple(f"output {k}: {text}" for text, holds in doubts.items() if holds)
     self.log_marginal, self.jitter = np.array(self.log_marginal), np.array(self.jitter)
     return self
+
+# %% ../nbs/32_gp.ipynb #1e565312
+def _most_jitter(process):
+    "The largest jitter among the sets of hyperparameters that predictions use."
+    best, found = _numbers(process), []
+    with torch.no_grad(), _threads(len(process.y)):
+        for vector in process.vectors:
+            _set(process, vector)
+            found.append(_known(process)[2])
+    _set(process, best)
+    return max(found)
 
 
 def _told(self, process, square):
@@ -475,7 +508,7 @@ def _conditional(process, z):
     cross, own = process.kernel(process.x, z).to_dense(), process.kernel(z).to_dense()
     half = torch.linalg.solve_triangular(root, cross, upper=False)
     noise = 0.0 if process.log_noise is None else float(process.log_noise.exp())
-    return cross.T @ alpha, own.addmm_(half.T, half, alpha=-1.0), noise
+    return cross.T @ alpha, torch.addmm(own, half.T, half, alpha=-1.0), noise
 
 
 def _functions(mean, covariance, k, rng, unit):
@@ -485,7 +518,8 @@ def _functions(mean, covariance, k, rng, unit):
     z, eye = torch.from_numpy(rng.standard_normal((k, len(mean)))), torch.eye(len(mean), dtype=torch.float64)
     for tiny in (1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8):
         root, failed = torch.linalg.cholesky_ex(covariance + tiny * unit * eye)
-        if not failed:
+        if not failed:  # rows of the factor as long as the variances say, so that the addition is not seen in them
+            root *= (covariance.diagonal().clamp(min=0) / (root**2).sum(1)).sqrt()[:, None]
             return (mean + z @ root.T).numpy()
     values, vectors = torch.linalg.eigh(covariance)
     return (mean + (z * values.clamp(min=0).sqrt()) @ vectors.T).numpy()
@@ -524,8 +558,10 @@ def _inputs(self, x):
 def _predict(self, x, *, variance=None):
     """What the processes believe at inputs x (m, ...): `Predictive` with joint draws; variance: given noise of new targets there.
 
-    Beyond 5000 inputs draws are those of `pathwise_draws`, in ten groups; mean and variances are exact all the same."""
+    Beyond 5000 inputs draws are those of `pathwise_draws` (ten groups, or one for each of the averaged hyperparameters; mixed in order),
+    for kernels that it knows; mean and variances are exact all the same."""
     z, d = _inputs(self, x), len(self.processes)
+    _check_far(self, len(z))
     noise, rng = _variances(variance, (len(z), d), "homoscedastic"), np.random.default_rng([self.options["seed"], 32])
     believe = _believe if len(z) <= _TOGETHER else _believe_far
     with _threads(max(len(z), len(self.processes[0].y))):
@@ -572,7 +608,7 @@ def _state(self):
                   evaluations=int(p.evaluations)) for p in self.processes]
     numbers = {name: [torch.from_numpy(np.array(v, dtype=float)) for v in getattr(self, name)] for name in ("inside", "outside")}
     name = self.kernel if isinstance(self.kernel, str) else None
-    return dict(kind="ExactGP", kernel=name, options=self.options, shape=list(self.shape), x=self.processes[0].x, parts=parts, **numbers)
+    return dict(kind="ExactGP", kernel=name, options=self.options, shape=list(self.shape), x=self.processes[0].x, parts=parts, log_marginal=torch.from_numpy(self.log_marginal), **numbers)
 
 
 def _save(self, path):
@@ -593,13 +629,21 @@ def _restored(state, kernel):
         process.vectors, process.arrived, process.share, process.evaluations = part["vectors"].numpy(), part["arrived"], part["share"], part["evaluations"]
     return _conclude(gp)
 
-
+# %% ../nbs/32_gp.ipynb #549682bb
 def _load(
     path,  # file written by `save`
     kernel=None,  # the gpytorch kernel that was fitted, if it had no name; its hyperparameters come from the file
 ) -> ExactGP:
     "Read processes that were saved; `ValueError` naming the file if it is missing, damaged or of another kind."
-    return _restored(load_state(path, "ExactGP"), kernel)
+    state = load_state(path, "ExactGP")
+    try:
+        gp = _restored(state, kernel)
+    except RuntimeError as error:
+        raise ValueError(f"kernel={_shown(kernel)}: does not hold the hyperparameters in {path} ({_shown(error)}); expected the kernel that was fitted") from None
+    if not np.allclose(gp.log_marginal, state["log_marginal"], rtol=1e-6, atol=1e-2):
+        raise ValueError(f"kernel={_shown(kernel)}: gives the data in {path} a log marginal likelihood of {gp.log_marginal.sum():.6g} for {state['log_marginal'].sum():.6g}; "
+                         "expected the kernel that was fitted")
+    return gp
 
 
 ExactGP.save, ExactGP.load = _save, staticmethod(_load)
@@ -746,6 +790,19 @@ def _believe_far(process, z, count, rng):
     _set(process, best)
     means = np.array(means)
     return means.mean(0), np.mean(variances, 0) + means.var(0), np.mean(noises), np.concatenate(draws)[rng.permutation(count)]
+
+# %% ../nbs/32_gp.ipynb #d9feb1e9
+def _check_far(self, count):
+    "Whether functions can be drawn at so many inputs."
+    inner = self.processes[0].kernel
+    while isinstance(inner, gpytorch.kernels.ScaleKernel):
+        inner = inner.base_kernel
+    if count > _TOGETHER and not hasattr(inner, "prior_draws"):
+        try:
+            _stationary(inner)
+        except ValueError:
+            raise ValueError(f"x of length {count}: with a {type(inner).__name__} functions can be drawn at {_TOGETHER} inputs together; "
+                             "expected fewer, an RBFKernel or a MaternKernel, or a call of mean(x)") from None
 
 # %% ../nbs/32_gp.ipynb #9cc74c8c
 def _marginals(process, z):
