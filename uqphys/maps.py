@@ -262,11 +262,17 @@ def _unwarp(warp, order):
     return (lambda: (r * r,), lambda: (2 * t, r), lambda: (2 + 0 * t, 3 * t / r, 1 + 0 * t))[order]()
 
 
-def _critical(warp_x, a, warp_y, b, length):
+def _unfold(warp, order):
+    "The same of f = r g: f' = t/r g + g', f'' = δ²/r³ g + t/r² g' + g''/r."
+    t, r, _ = warp
+    return (lambda: (r,), lambda: (t / r, 1 + 0 * t), lambda: ((r * r - t * t) / r**3, t / (r * r), 1 / r))[order]()
+
+
+def _critical(warp_x, a, warp_y, b, length, factors=_unwarp):
     "The critical factor from warped coordinates."
     d = (warp_x[2][..., :, None] - warp_y[2][..., None, :]) / length
     known = [_hermite(d, k) / length**k for k in range(a + b + 1)]
-    left, right = _unwarp(warp_x, a), _unwarp(warp_y, b)
+    left, right = factors(warp_x, a), factors(warp_y, b)
     return sum((-1) ** k * f[..., :, None] * g[..., None, :] * known[k + j] for k, f in enumerate(left) for j, g in enumerate(right))
 
 # %% ../nbs/324_maps.ipynb #324-026
@@ -283,33 +289,72 @@ def critical_factor(
     return _critical(_warp(x, centre, width), a, _warp(y, centre, width), b, length)
 
 # %% ../nbs/324_maps.ipynb #324-029
+def _products(inputs):
+    "The columns that enter as products with beta, where beta is an input."
+    return [d for d, name in enumerate(inputs) if name not in ("beta", "L")] if "beta" in inputs else []
+
+
+def _natural(points, inputs):
+    "Natural couplings (n, D): β, β times each other coupling, and 1/L in place of L."
+    x = np.array(points, float)
+    for d in _products(inputs):
+        x[:, d] *= x[:, inputs.index("beta")]
+    if "L" in inputs:
+        x[:, inputs.index("L")] **= -1
+    return x + 0.0  # no negative zeros
+
+
+def _by(point, d, inputs):
+    "The derivative by input d as a combination of those by natural couplings: {column: factor}."
+    products = _products(inputs)
+    if d in products:
+        return {d: point[inputs.index("beta")]}
+    return {d: 1.0} | ({k: point[k] for k in products} if inputs[d] == "beta" else {})
+
+# %% ../nbs/324_maps.ipynb #a5687bef
+def _chain(point, orders, inputs):
+    "A derivative of φ by inputs as a combination of those by natural couplings: {orders: factor}."
+    which = [d for d in range(len(orders)) for _ in range(orders[d])]
+    parts, found = [_by(point, d, inputs) for d in which], {}
+    terms = [(columns, math.prod(part[d] for part, d in zip(parts, columns))) for columns in itertools.product(*parts)]
+    products = [d for d in which if d in _products(inputs)]
+    if len(which) == 2 and len(products) == 1:
+        terms.append((tuple(products), 1.0))  # ∂β also meets the factor β of the derivative by a coupling
+    for columns, factor in terms:
+        kind = tuple(columns.count(d) for d in range(len(orders)))
+        found[kind] = found.get(kind, 0.0) + factor
+    return found
+
+# %% ../nbs/324_maps.ipynb #c33fc0dc
 class _Units(NamedTuple):
-    "What makes couplings and φ numbers of order one, and what each column is."
+    "What makes natural couplings and φ numbers of order one, and what each column is."
 
     inputs: tuple
     middle: np.ndarray  # (D,)
     reach: np.ndarray  # (D,), half of the range of the data
     unit: float  # of φ
     critical: int  # column with a crossover, or -1
+    parts: int = 1  # how many independent processes φ is a sum of
 
 
-def _internal(points, inputs):
-    "Couplings with 1/L in place of L."
-    return np.column_stack([1 / c if name == "L" else c for c, name in zip(points.T, inputs)])
+def _slopes(o, d):
+    "The first derivatives by one input, divided by the factor that it has in natural couplings."
+    rows = (o.orders == np.eye(len(o.inputs), dtype=int)[d]).all(1)
+    factor = np.array([_by(point, d, o.inputs)[d] for point in o.points[rows]])
+    return o.values[rows][factor > 0] / factor[factor > 0]
 
-
-def _units(o, critical):
-    "Units from the data: middle and half range of each input (of h: its largest size), spread of the first derivatives."
-    x = _internal(o.points, o.inputs)
+# %% ../nbs/324_maps.ipynb #13e4511e
+def _units(o, critical, parts=1):
+    "Units from the data: middle and half range of each natural coupling (of h: its largest size), spread of the first derivatives."
+    x = _natural(o.points, o.inputs)
     low, high = x.min(0), x.max(0)
     field = np.array([name == "h" for name in o.inputs])
     middle, reach = np.where(field, 0, (low + high) / 2), np.where(field, np.abs(x).max(0), (high - low) / 2)
     reach = np.where(reach > 0, reach, 1.0)
-    scaled, order = o.values * (reach**o.orders).prod(1), o.orders.sum(1)
-    kinds = [(o.orders == row).all(1) for row in np.eye(len(reach), dtype=int)]
-    spreads = [scaled[rows].std() for rows in kinds if rows.any()]
-    fallback = np.sqrt(np.mean(scaled[order > 0] ** 2)) if (order > 0).any() else scaled.std()
-    return _Units(o.inputs, middle, reach, float(max(spreads, default=0.0) or fallback or 1.0), o.inputs.index(critical) if critical else -1)
+    slopes = [s.std() * reach[d] for d in range(len(reach)) if len(s := _slopes(o, d))]
+    rest = o.values * (reach**o.orders).prod(1)
+    fallback = np.sqrt(np.mean(rest[o.orders.any(1)] ** 2)) if o.orders.any() else rest.std()
+    return _Units(o.inputs, middle, reach, float(max(slopes, default=0.0) or fallback or 1.0), o.inputs.index(critical) if critical else -1, parts)
 
 # %% ../nbs/324_maps.ipynb #324-030
 _TREND = 100.0  # variance of level and slopes of the trend, in units²
@@ -382,11 +427,19 @@ class _Tables:
             self.known[a, b] = _critical(one, a, two, b, np.exp(self.p[:, 4 + len(self.units.inputs), None, None]))
         return self.known[a, b]
 
+    def fold(self, d, a, b):
+        "Of the field, which turns the magnetisation around; made even."
+        one, two, mirror = (_warp(z, 0.0, np.exp(self.p[:, -1, None])) for z in (self.x[:, d], self.y[:, d], -self.y[:, d]))
+        return (_critical(one, a, two, b, _FOLD, _unfold) + (-1) ** b * _critical(one, a, mirror, b, _FOLD, _unfold)) / 2
+
     def others(self, a, b, skip=-1):
         "Product over the inputs, without one of them."
         return math.prod(self.along(d, a[d], b[d]) for d in range(len(a)) if d != skip)
 
 # %% ../nbs/324_maps.ipynb #324-034
+_FOLD = 1.5  # length of the part that belongs to a field, in units of its u
+
+
 def _block(tables, a, b):
     "Prior covariance (B, n, m) of derivatives of φ of orders a and b."
     p, units = tables.p, tables.units
@@ -395,67 +448,118 @@ def _block(tables, a, b):
         return total
     steep = sum(f * g * tables.others(left, right, units.critical) * tables.steep(i, j)
                 for left, i, f in _steps(p, units, a) for right, j, g in _steps(p, units, b))
-    return total + np.exp(2 * p[:, 1 + len(a), None, None]) * steep
+    total = total + np.exp(2 * p[:, 1 + len(a), None, None]) * steep
+    if "h" in units.inputs:
+        d = units.inputs.index("h")
+        total = total + np.exp(2 * p[:, -2, None, None]) * tables.fold(d, a[d], b[d]) * tables.others(a, b, d)
+    return total
 
 # %% ../nbs/324_maps.ipynb #324-035
 class _Places(NamedTuple):
-    "Derivatives sorted by kind: different couplings, and for each row of orders where it stands and the numbers of its couplings."
+    "Derivatives by inputs (n rows), and those by natural couplings of which they are combinations."
 
-    known: np.ndarray  # (k, D)
-    kinds: list  # (orders, rows, numbers)
-    size: int
+    known: np.ndarray  # (k, D), different natural couplings, internal
+    kinds: list  # (orders, columns, numbers): where these derivatives stand among all that are needed, and the numbers of their couplings
+    needed: int  # how many there are
+    columns: np.ndarray  # (n, T): the terms of each row
+    factors: np.ndarray  # (n, T)
+
+# %% ../nbs/324_maps.ipynb #8441c831
+def _places(points, orders, units, rows=None):
+    "The places of derivatives by inputs, and the scale (n,) that makes them physical; `rows`: those that this process enters, all by default."
+    known, number = np.unique((_natural(points, units.inputs) - units.middle) / units.reach, axis=0, return_inverse=True)
+    needed, terms = {}, []
+    for at, point, order, used in zip(number.ravel().tolist(), points, orders, np.ones(len(points)) if rows is None else rows):
+        found = {kind: f / math.prod(units.reach ** np.array(kind)) for kind, f in _chain(point, order, units.inputs).items()} if used else {}
+        terms.append([(needed.setdefault((kind, at), len(needed)), f) for kind, f in found.items()] or [(0, 0.0)])
+    scale = np.array([max(abs(f) for _, f in row) or 1.0 for row in terms])
+    columns, factors = np.zeros((len(terms), max(map(len, terms))), int), np.zeros((len(terms), max(map(len, terms))))
+    for k, row in enumerate(terms):
+        columns[k, : len(row)], factors[k, : len(row)] = [c for c, _ in row], [f / scale[k] for _, f in row]
+    names = list(dict.fromkeys(kind for kind, _ in needed))
+    kinds = [(name, *np.array([(c, at) for (kind, at), c in needed.items() if kind == name]).T) for name in names]
+    return _Places(known, kinds, len(needed), columns, factors), units.unit * scale
+
+# %% ../nbs/324_maps.ipynb #a5ab3063
+def _combined(places, matrix):
+    "Derivatives by inputs (..., n, m) from all those by natural couplings (..., needed, m)."
+    return sum(f[:, None] * matrix[..., c, :] for c, f in zip(places.columns.T, places.factors.T))
 
 
-def _places(x, a):
-    known, row = np.unique(x, axis=0, return_inverse=True)
-    kinds = [(tuple(map(int, kind)), np.flatnonzero((a == kind).all(1))) for kind in np.unique(a, axis=0)]
-    return _Places(known, [(kind, i, row[i]) for kind, i in kinds], len(x))
-
-
-def _covariance(p, units, left, right):
-    "Prior covariance (B, n, m) of derivatives of φ at two sets of places, for parameters p (B, P), real or complex."
-    tables, total = _Tables(p, units, left.known, right.known), np.zeros((len(p), left.size, right.size), p.dtype)
+def _part(p, units, left, right):
+    "Prior covariance (B, n, m) of derivatives of one process, for parameters p (B, P), real or complex."
+    tables, total = _Tables(p, units, left.known, right.known), np.zeros((len(p), left.needed, right.needed), p.dtype)
     for a, i, k in left.kinds:
         for b, j, l in right.kinds:
             total[:, i[:, None], j] = _block(tables, a, b)[:, k[:, None], l]
-    return total
+    return _combined(right, _combined(left, total).swapaxes(1, 2)).swapaxes(1, 2)
+
+
+def _covariance(p, units, left, right):
+    "The same of φ, a sum of independent processes: tuples of places, one for each, and the parameters one after the other."
+    own = np.split(p, units.parts, axis=1)
+    return sum(_part(*pair) for pair in zip(own, [units] * units.parts, left, right) if pair[2].kinds and pair[3].kinds)
 
 
 def _prior(p, units, x, a, y, b):
-    "The same from couplings and orders: x and a (n, D), y and b (m, D)."
-    return _covariance(p, units, _places(x, a), _places(y, b))
+    "The same for one process, from couplings and orders: x and a (n, D), y and b (m, D); internal units, rows of size one."
+    return _covariance(p, units, (_places(x, a, units)[0],), (_places(y, b, units)[0],))
 
 # %% ../nbs/324_maps.ipynb #324-036
+_SMALLER = 1.5  # by what the logarithms of the sizes of a second part of φ are expected to be smaller
+
+
 def _hyperprior(units):
-    "Means and standard deviations of the parameters: ln size, ln lengths; critical part: ln size, centre, ln width, ln length, slopes."
-    D = len(units.inputs)
+    "Means and standard deviations: ln size, ln lengths; critical: ln size, centre, ln width, ln length, slopes; and of a field: ln size, ln width."
+    D, sizes = len(units.inputs), [0]
     mean, spread = [0.0] + [0.0] * D, [2.0] + [0.75] * D
     if units.critical >= 0:
         slopes = len(_tilted(units))
         mean = mean + [-0.7, 0.0, math.log(0.2), math.log(1.5)] + [0.0] * slopes
         spread = spread + [1.5, 0.5, 1.0, 0.5] + [0.5] * slopes
-    return np.array(mean), np.array(spread)
+        sizes.append(1 + D)
+        if "h" in units.inputs:
+            mean, spread, sizes = mean + [-0.7, math.log(0.2)], spread + [1.5, 1.0], [*sizes, len(mean)]
+    means = [np.array(mean) - part * _SMALLER * np.isin(np.arange(len(mean)), sizes) for part in range(units.parts)]
+    return np.concatenate(means), np.tile(spread, units.parts)
+
+# %% ../nbs/324_maps.ipynb #5842a853
+def _new(o, rows):
+    "Numbers of the observations that exact ones of the same process and natural couplings do not tell; `ValueError` if they contradict these."
+    keep, seen = np.ones(len(o.values), bool), {}
+    for row in np.flatnonzero(np.diag(o.covariance) == 0):
+        known = seen.setdefault((bool(rows[row]), *_natural(o.points[[row]], o.inputs)[0]), [])
+        terms, value = _chain(o.points[row], o.orders[row], o.inputs), o.values[row]
+        kinds = sorted({kind for t, _ in [*known, (terms, value)] for kind in t})
+        wanted, *old = np.array([[t.get(kind, 0.0) for kind in kinds] for t in (terms, *(t for t, _ in known), {})])
+        weights = np.linalg.lstsq(np.transpose(old), wanted, rcond=None)[0]
+        if np.abs(weights @ old - wanted).max() > 1e-9 * np.abs(wanted).max():
+            known.append((terms, value))
+            continue
+        keep[row], implied = False, float(weights @ [*(v for _, v in known), 0.0])
+        if abs(value - implied) > 1e-9 * (1 + abs(value)):
+            raise ValueError(f"values {_shown([implied, float(value)])} of one derivative at one point, all without error: expected one value")
+    return np.flatnonzero(keep)
 
 # %% ../nbs/324_maps.ipynb #324-039
 class _Data(NamedTuple):
     "Observations in internal units."
 
     units: _Units
-    x: np.ndarray  # (n, D)
-    a: np.ndarray  # (n, D)
+    observations: Observations  # those that are used
     y: np.ndarray  # (n,)
     noise: np.ndarray  # (n, n)
-    places: _Places
+    places: tuple  # one for each part of φ
+    rows: np.ndarray  # (n,): whether the last part enters
 
 
-def _rows(points, orders, units):
-    "Internal couplings, and what a derivative in internal units must be multiplied by to be one in physical units."
-    return (_internal(points, units.inputs) - units.middle) / units.reach, units.unit / (units.reach**orders).prod(1)
-
-
-def _data(o, units):
-    x, factor = _rows(o.points, o.orders, units)
-    return _Data(units, x, o.orders, o.values / factor, o.covariance / np.outer(factor, factor), _places(x, o.orders))
+def _data(o, units, rows=None):
+    "Observations in internal units, without repeated exact ones; `rows`: which of them know the second part of φ."
+    every = np.ones(len(o.values), bool)
+    keep = _new(o, every if rows is None else rows)
+    o, own = _select(o, keep), [part[keep] for part in (every, rows) if part is not None]
+    places, scales = zip(*(_places(o.points, o.orders, units, part) for part in own))
+    return _Data(units, o, o.values / scales[0], o.covariance / np.outer(scales[0], scales[0]), places, own[-1])
 
 
 _JITTERS = (0.0, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10)  # relative to the mean prior variance of the data
@@ -488,13 +592,15 @@ def _log_likelihood(p, data, gram=None):
 
 def _value_and_gradient(p, data):
     "The same with its gradient: ½ tr[(α αᵀ - G⁻¹) ∂G], the derivatives of G from a complex step (Squire & Trapp, SIAM Rev. 40, 110)."
-    step = 1e-30
-    grams = _gram(p + 1j * step * np.vstack([0 * p, np.eye(len(p))]), data)
-    value, root, alpha, _ = _log_likelihood(p, data, grams[0].real)
+    step, gram, slopes = 1e-30, data.noise, []
+    for own, places in zip(np.split(p, data.units.parts), data.places):
+        grams = _part(own + 1j * step * np.vstack([0 * own, np.eye(len(own))]), data.units, places, places)
+        gram, slopes = gram + grams[0].real, [*slopes, grams[1:].imag / step]
+    value, root, alpha, _ = _log_likelihood(p, data, gram)
     if root is None:
         return value, np.zeros(len(p))
     inverse = solve_triangular(root, np.eye(len(root)), lower=True)
-    return value, 0.5 * np.einsum("ij,kij->k", np.outer(alpha, alpha) - inverse.T @ inverse, grams[1:].imag / step)
+    return value, 0.5 * np.einsum("ij,kij->k", np.outer(alpha, alpha) - inverse.T @ inverse, np.concatenate(slopes))
 
 # %% ../nbs/324_maps.ipynb #324-041
 def _log_posterior(p, data):
@@ -524,7 +630,7 @@ def _log_posteriors(p, data):
 # %% ../nbs/324_maps.ipynb #324-042
 def log_marginal_likelihood(
     observations: Observations,  # the data
-    parameters,  # (P,): ln size, ln lengths (D of them); with a critical part ln size, centre, ln width, ln length as well
+    parameters,  # (P,): ln size, D ln lengths; critical: ln size, centre, ln width, ln length, a slope for each of J, J2, K; then with h: ln size, ln width
     critical=None,  # the input with a critical part, or None
 ) -> tuple[float, np.ndarray]:
     "Natural logarithm of the density of the values under the prior, in internal units (no unit), and its gradient (P,)."
@@ -646,35 +752,35 @@ def _conditioned(data, parameters, weights):
     return [_Member(p, w, s[1], s[2]) for p, w, s in zip(parameters, weights, solved)], max(s[3] for s in solved)
 
 # %% ../nbs/324_maps.ipynb #324-052
-def _check_data(self, o):
-    "`ValueError` unless these are observations that this map can learn from."
-    if not isinstance(o, Observations) or o.inputs != self.options["inputs"]:
+def _check_observations(name, o, inputs):
+    "`ValueError` unless these are observations that a map of these inputs can learn from."
+    if not isinstance(o, Observations) or o.inputs != inputs:
         shown = f"inputs {o.inputs}" if isinstance(o, Observations) else _shown(o)
-        raise ValueError(f"observations={shown}: expected Observations of the inputs {self.options['inputs']}")
+        raise ValueError(f"{name}={shown}: expected Observations of the inputs {inputs}")
     if not o.orders.any():
-        raise ValueError("observations of ln Z alone: expected at least one derivative")
-    exact = np.flatnonzero(np.diag(o.covariance) == 0)
-    places, row = np.unique(np.hstack([o.points, o.orders])[exact], axis=0, return_inverse=True)
-    for k in range(len(places)):
-        if np.ptp(same := o.values[exact][row == k]) > 1e-9 * (1 + np.abs(same).max()):
-            raise ValueError(f"values {_shown(same.tolist())} of one derivative at one point, all without error: expected one value")
+        raise ValueError(f"{name} of ln Z alone: expected at least one derivative")
 
 # %% ../nbs/324_maps.ipynb #324-053
-def _fit(
-    self,
-    observations: Observations,  # of the same inputs, at least one of them a derivative
-):
-    "Condition on observations. Returns self; after a `ValueError` the map is as it was."
-    _check_data(self, o := observations)
-    data = _data(o, _units(o, self.options["critical"]))
+def _condition(self, data):
+    "Average over parameters, condition each on the data, and keep all this; `ValueError` before anything is changed."
     with one_thread():
         parameters, weights, best, effective = _members(data, self.options)
         members, jitter = _conditioned(data, parameters, weights)
         evidence = _log_likelihood(best, data)[0]
     if not math.isfinite(jitter):
         raise ValueError("observations with a singular covariance: expected errors > 0, or fewer exact values")
-    self.observations, self.data, self.members, self.best = o, data, members, best
+    self.data, self.members, self.best = data, members, best
     self.jitter, self.effective_members, self.log_evidence = jitter, effective, evidence
+
+
+def _fit(
+    self,
+    observations: Observations,  # of the same inputs, at least one of them a derivative
+):
+    "Condition on observations. Returns self; after a `ValueError` the map is as it was."
+    _check_observations("observations", observations, self.options["inputs"])
+    _condition(self, _data(observations, _units(observations, self.options["critical"])))
+    self.observations = observations
     return self
 
 
@@ -705,7 +811,7 @@ QUANTITIES = {  # name: (order of the derivative by each input, sign, power of b
 
 
 def _target(self, points, quantity):
-    "Couplings, orders and factors of one quantity at points (m, D)."
+    "Couplings, orders and physical factors of one quantity at points (m, D)."
     inputs = self.options["inputs"]
     able = [name for name, (needs, *_) in QUANTITIES.items() if set(needs) <= set(inputs)]
     needs, sign, power = QUANTITIES[check_choice("quantity", quantity, able)]
@@ -715,8 +821,7 @@ def _target(self, points, quantity):
         raise ValueError(f"beta=None: {quantity!r} needs the inverse temperature of the runs; expected CouplingMap(..., beta=...)")
     if power < 0 and np.min(beta) == 0:
         raise ValueError(f"points with beta=0: {quantity!r} needs a number > 0")
-    x, factor = _rows(points, orders, self.data.units)
-    return x, orders, factor * sign * (beta**power if power else 1.0)
+    return points, orders, np.ones(len(points)) * sign * (beta**power if power else 1.0)
 
 # %% ../nbs/324_maps.ipynb #324-058
 def _believe(member, data, new):
@@ -729,7 +834,6 @@ def _believe(member, data, new):
 
 def _targets(self, points, quantity):
     "The same for several quantities, one after the other, and their number."
-    _check_map(self)
     names = (quantity,) if isinstance(quantity, str) else quantity
     if not isinstance(names, (tuple, list)) or not names:
         raise ValueError(f"quantity={_shown(quantity)}: expected a name or a tuple of names among {', '.join(QUANTITIES)}")
@@ -740,28 +844,35 @@ def _targets(self, points, quantity):
     return *(np.concatenate(part) for part in zip(*parts)), len(names)
 
 # %% ../nbs/324_maps.ipynb #324-059
-def _predict(
-    self,
-    points,  # couplings (m, D)
-    quantity="energy",  # a name among `QUANTITIES`, or several: the d outputs
-) -> Predictive:
-    "What the map believes at couplings, a mixture over members of Gaussian processes; draws are joint over points and quantities."
-    x, a, factor, d = _targets(self, points, quantity)
+def _mixture(self, new, factor, d):
+    "Belief about derivatives at places, times factors: a mixture over members; d quantities one after the other, drawn jointly."
     rng = np.random.default_rng([self.options["seed"], 325])
     weights = np.array([member.weight for member in self.members])
     counts = np.diff(np.round(np.concatenate([[0], np.cumsum(weights)]) * self.options["draws"])).astype(int)
-    means, variances, draws, new = [], [], [], _places(x, a)
+    means, variances, draws = [], [], []
     with one_thread():
         for member, k in zip(self.members, counts):
             mean, covariance = _believe(member, self.data, new)
             values, vectors = np.linalg.eigh(covariance)
             root = vectors * np.sqrt(np.clip(values, 0, None))
             means.append(mean), variances.append(np.clip(np.diag(covariance), 0, None))
-            draws.append(mean + rng.standard_normal((k, len(x))) @ root.T)
+            draws.append(mean + rng.standard_normal((k, len(mean))) @ root.T)
     centre = weights @ np.array(means)
     spread = weights @ (np.array(variances) + (np.array(means) - centre) ** 2)
     shape = lambda v: (v.reshape(*v.shape[:-1], d, -1)).swapaxes(-1, -2)
     return Predictive(shape(centre * factor), shape(spread * factor**2), shape(0 * spread), shape(np.concatenate(draws) * factor))
+
+# %% ../nbs/324_maps.ipynb #c3d14192
+def _predict(
+    self,
+    points,  # couplings (m, D)
+    quantity="energy",  # a name among `QUANTITIES`, or several: the d outputs
+) -> Predictive:
+    "What the map believes at couplings, a mixture over members of Gaussian processes; draws are joint over points and quantities."
+    _check_map(self)
+    x, a, factor, d = _targets(self, points, quantity)
+    places, scale = _places(x, a, self.data.units)
+    return _mixture(self, (places,), factor * scale, d)
 
 
 CouplingMap.predict = _predict
@@ -819,18 +930,31 @@ class NextRun(NamedTuple):
     scores: np.ndarray  # (candidates,): by how much each run would lower the mean variance over the map; in the quantity's unit squared
 
 
-def _expected_run(self, point):
-    "Orders and noise, in internal units, that a run at a point would have if it were as long as the nearest one we know."
-    o, data = self.observations, self.data
-    informative = np.flatnonzero(o.orders.any(1) & (np.diag(o.covariance) > 0))
-    if not len(informative):
+def _expected_run(data, point, rows):
+    "Couplings, orders and internal noise that a run at a point would have if it were as long as the nearest one among some rows."
+    o, rows = data.observations, rows & data.observations.orders.any(1) & (np.diag(data.noise) > 0)
+    if not rows.any():
         raise ValueError("observations without errors: expected at least one run with errors, to foresee those of the next")
-    x = _rows(point[None], np.zeros((1, len(point)), int), data.units)[0]
-    nearest = informative[np.argmin(((data.x[informative] - x) ** 2).sum(1))]
-    rows = informative[(data.x[informative] == data.x[nearest]).all(1)]
-    return np.tile(x, (len(rows), 1)), data.a[rows], data.noise[np.ix_(rows, rows)]
+    away = ((_natural(o.points, o.inputs) - _natural(point[None], o.inputs)) / data.units.reach) ** 2
+    nearest = o.points[np.argmin(np.where(rows, away.sum(1), math.inf))]
+    rows = np.flatnonzero(rows & (o.points == nearest).all(1))
+    return np.tile(point, (len(rows), 1)), o.orders[rows], data.noise[np.ix_(rows, rows)]
 
 # %% ../nbs/324_maps.ipynb #324-072
+def _gains(self, new, factor, noises):
+    "By how much runs would lower the mean variance of a map: places of the map first (times factors), then those of each run, with its noise."
+    scores, start = np.zeros(len(noises)), np.cumsum([len(factor)] + [len(noise) for noise in noises])
+    with one_thread():
+        for member in self.members:
+            covariance = _believe(member, self.data, new)[1]
+            cross = covariance[: len(factor)] * factor[:, None]
+            for k, (low, high) in enumerate(zip(start[:-1], start[1:])):
+                seen = covariance[low:high, low:high] + noises[k]
+                gain = np.linalg.solve((seen + seen.T) / 2, cross[:, low:high].T)
+                scores[k] += member.weight * (cross[:, low:high].T * gain).sum() / len(factor)
+    return scores
+
+# %% ../nbs/324_maps.ipynb #a3f1aa24
 def _next_run(
     self,
     candidates,  # (k, D): couplings at which the next run could be made
@@ -841,18 +965,9 @@ def _next_run(
     _check_map(self)
     candidates = _check_points(candidates, self.options["inputs"], "candidates")
     x, a, factor, _ = _targets(self, candidates if over is None else over, quantity)
-    runs = [_expected_run(self, point) for point in candidates]
-    start = np.cumsum([len(x)] + [len(run[0]) for run in runs])
-    every, orders = np.concatenate([x, *(run[0] for run in runs)]), np.concatenate([a, *(run[1] for run in runs)])
-    scores, new = np.zeros(len(candidates)), _places(every, orders)
-    with one_thread():
-        for member in self.members:
-            covariance = _believe(member, self.data, new)[1]
-            cross = covariance[: len(x)] * factor[:, None]
-            for k, (low, high) in enumerate(zip(start[:-1], start[1:])):
-                seen = covariance[low:high, low:high] + runs[k][2]
-                gain = np.linalg.solve((seen + seen.T) / 2, cross[:, low:high].T)
-                scores[k] += member.weight * (cross[:, low:high].T * gain).sum() / len(x)
+    runs = [_expected_run(self.data, point, self.data.rows) for point in candidates]
+    places, scale = _places(np.concatenate([x, *(run[0] for run in runs)]), np.concatenate([a, *(run[1] for run in runs)]), self.data.units)
+    scores = _gains(self, (places,), factor * scale[: len(x)], [run[2] for run in runs])
     return NextRun(best := int(np.argmax(scores)), candidates[best], scores)
 
 
@@ -862,15 +977,35 @@ CouplingMap.next_run = _next_run
 _PARTS = ("points", "orders", "values", "covariance")
 
 
+def _parts_of(observations, prefix=""):
+    "Observations as tensors for a file."
+    import torch
+
+    return {prefix + name: torch.from_numpy(np.array(getattr(observations, name))) for name in _PARTS}
+
+
+def _state(self, kind):
+    "Options and members for a file."
+    import torch
+
+    parameters = torch.from_numpy(np.array([m.parameters for m in self.members]))
+    return dict(kind=kind, options=self.options, parameters=parameters, weights=[float(m.weight) for m in self.members],
+                best=torch.from_numpy(self.best), effective=self.effective_members)
+
+
+def _restore(self, data, state):
+    "The members of a file."
+    self.data, self.best, self.effective_members = data, state["best"].numpy(), state["effective"]
+    with one_thread():
+        self.members, self.jitter = _conditioned(data, state["parameters"].numpy(), state["weights"])
+        self.log_evidence = _log_likelihood(self.best, data)[0]
+    return self
+
+# %% ../nbs/324_maps.ipynb #5bc5061c
 def _save(self, path):
     "Write options, observations and members to one file; replaced whole or not at all."
     _check_map(self)
-    import torch
-
-    parts = {name: torch.from_numpy(np.array(getattr(self.observations, name))) for name in _PARTS}
-    parameters = torch.from_numpy(np.array([m.parameters for m in self.members]))
-    save_state(path, dict(kind="CouplingMap", options=self.options, **parts, parameters=parameters, weights=[float(m.weight) for m in self.members],
-                          best=torch.from_numpy(self.best), effective=self.effective_members))
+    save_state(path, _state(self, "CouplingMap") | _parts_of(self.observations))
 
 
 def _load(path):
@@ -878,13 +1013,8 @@ def _load(path):
     state = load_state(path, "CouplingMap")
     options = dict(state["options"])
     self = CouplingMap(options.pop("inputs"), **options)
-    o = Observations(self.options["inputs"], *(state[name].numpy() for name in _PARTS))
-    self.data, self.best, self.effective_members = _data(o, _units(o, self.options["critical"])), state["best"].numpy(), state["effective"]
-    with one_thread():
-        self.members, self.jitter = _conditioned(self.data, state["parameters"].numpy(), state["weights"])
-        self.log_evidence = _log_likelihood(self.best, self.data)[0]
-    self.observations = o
-    return self
+    self.observations = o = Observations(self.options["inputs"], *(state[name].numpy() for name in _PARTS))
+    return _restore(self, _data(o, _units(o, self.options["critical"])), state)
 
 
 CouplingMap.save, CouplingMap.load = _save, staticmethod(_load)
