@@ -561,7 +561,8 @@ def _predict(self, x, *, variance=None):
     Beyond 5000 inputs draws are those of `pathwise_draws` (ten groups, or one for each of the averaged hyperparameters; mixed in order),
     for kernels that it knows; mean and variances are exact all the same."""
     z, d = _inputs(self, x), len(self.processes)
-    _check_far(self, len(z))
+    if len(z) > _TOGETHER:
+        _check_far(self, len(z))
     noise, rng = _variances(variance, (len(z), d), "homoscedastic"), np.random.default_rng([self.options["seed"], 32])
     believe = _believe if len(z) <= _TOGETHER else _believe_far
     with _threads(max(len(z), len(self.processes[0].y))):
@@ -797,7 +798,7 @@ def _check_far(self, count):
     inner = self.processes[0].kernel
     while isinstance(inner, gpytorch.kernels.ScaleKernel):
         inner = inner.base_kernel
-    if count > _TOGETHER and not hasattr(inner, "prior_draws"):
+    if not hasattr(inner, "prior_draws"):
         try:
             _stationary(inner)
         except ValueError:
