@@ -347,3 +347,70 @@ def test_inputs_without_columns_are_refused():
     for x, y in ((np.ones((5, 0)), np.ones((5, 1))), (np.ones((5, 1)), np.ones((5, 0)))):
         with pytest.raises(ValueError, match="^[xy] "):
             ExactGP().fit(x, y, progress=False)
+
+
+def test_a_refused_prediction_leaves_an_averaged_process_as_it_was():
+    x, y = wave(20)
+    kernel = gpytorch.kernels.ScaleKernel(gpytorch.kernels.RQKernel()) + gpytorch.kernels.LinearKernel()
+    gp = ExactGP(kernel, restarts=0, hyperparameters="averaged").fit(x, y, progress=False)
+    before = module._numbers(gp.processes[0])
+    with pytest.raises(ValueError, match="^x of length 5001"):
+        gp.predict(np.zeros((5001, 1)))
+    with pytest.raises(KeyError), module._put_back(gp.processes[0]):
+        module._set(gp.processes[0], before + 1)
+        raise KeyError
+    assert np.array_equal(module._numbers(gp.processes[0]), before)
+
+
+def test_second_derivatives_of_the_evidence_are_those_of_dense_algebra():
+    rng = np.random.default_rng(2)
+    A, y = torch.from_numpy(rng.normal(size=(5, 5))), torch.from_numpy(rng.normal(size=5))
+    covariance = lambda s: s[0].exp() * A @ A.T + s[1].exp() * torch.eye(5)
+    dense = lambda s: torch.distributions.MultivariateNormal(torch.zeros(5, dtype=torch.float64), covariance(s)).log_prob(s[2] * y)
+    ours, at = lambda s: log_marginal_likelihood(covariance(s), s[2] * y), torch.tensor([0.2, -0.5, 1.3], dtype=torch.float64)
+    torch.testing.assert_close(*(torch.autograd.functional.hessian(f, at) for f in (ours, dense)), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("variance", [np.ma.masked_array(np.full((20, 1), 0.1), mask=np.eye(20, 1, dtype=bool)), 0.01 + 5j, "0.01"])
+def test_variances_are_real_numbers(variance):
+    with pytest.raises(ValueError, match="^variance="):
+        ExactGP(noise="given").fit(*wave(20), variance=variance)
+
+
+def test_a_kernel_with_one_length_is_that_with_equal_lengths():
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(6, 3)))
+    for name in KERNELS:
+        one, many = make_kernel(name, 3, one_length=True), make_kernel(name, 3)
+        assert one.base_kernel.lengthscale.shape == (1, 1)
+        torch.testing.assert_close(one(x).to_dense(), many(x).to_dense())
+    with pytest.raises(ValueError, match="^one_length=1"):
+        make_kernel("rbf", 3, one_length=1)
+
+
+def test_with_twenty_inputs_only_averaged_hyperparameters_are_nearly_honest():
+    "Pure noise: the most probable lengths are those of a chance pattern."
+    inside = {"best": [], "averaged": []}
+    for r in range(12):
+        rng = np.random.default_rng([r, 9])
+        x, y, new, target = rng.normal(size=(30, 20)), rng.normal(size=(30, 1)), rng.normal(size=(60, 20)), rng.normal(size=60)
+        for how, found in inside.items():
+            low, high = ExactGP(restarts=1, hyperparameters=how, seed=r).fit(x, y, progress=False).predict(new).interval(0.95)
+            found.append(((low[:, 0] < target) & (target < high[:, 0])).mean())
+    error = {how: np.std(found, ddof=1) / np.sqrt(12) for how, found in inside.items()}
+    assert np.mean(inside["best"]) < 0.95 - 3 * error["best"] and abs(np.mean(inside["averaged"]) - 0.95) < 3 * error["averaged"]
+
+
+def test_few_standardised_targets_have_intervals_that_are_too_narrow():
+    "As the page says: mean and spread of five targets are taken for known. With standardise=False the calibration above holds."
+    inside, at = [], np.array([-2.5, 0.3, 1.7, 3.0])
+    for r in range(60):
+        rng = np.random.default_rng([r, 11])
+        x, kernel = np.concatenate([rng.uniform(-2, 2, 5), at])[:, None], make_kernel("matern52")
+        kernel.base_kernel.lengthscale, kernel.outputscale = torch.tensor(np.exp(rng.normal())), torch.tensor(np.exp(rng.normal()))
+        K = kernel(torch.from_numpy(x)).to_dense().detach().numpy()
+        f = np.linalg.cholesky(K + 1e-10 * K[0, 0] * np.eye(9)) @ rng.standard_normal(9)
+        y = f[:5] + np.exp(0.5 * (module._NOISE[0] + module._NOISE[1] * rng.normal())) * rng.standard_normal(5)
+        draws = ExactGP("matern52", hyperparameters="averaged", restarts=1, seed=r).fit(x[:5], y[:, None], progress=False).predict(x[5:]).draws[..., 0]
+        low, high = np.quantile(draws, (0.025, 0.975), axis=0)
+        inside.append(((low < f[5:]) & (f[5:] < high)).mean())
+    assert np.mean(inside) < 0.95 - 3 * np.std(inside, ddof=1) / np.sqrt(60)

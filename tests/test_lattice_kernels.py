@@ -118,6 +118,13 @@ def test_the_shell_kernel_is_an_average_over_arrangements():
     np.testing.assert_allclose((B * w) @ B.T, member.T @ heat @ member, atol=1e-14)
 
 
+def test_forty_shells_in_three_dimensions():
+    "Shells of up to 96 neighbours: binomial coefficients that no 64-bit integer holds."
+    kernel = ShellKernel(3, 40, additive=True)
+    values = kernel.basis.numpy()
+    assert np.isfinite(values).all() and np.abs(values).max() > 1
+
+
 @sites_sums
 def test_kernels_are_differentiable(name):
     kernel = KERNELS[name]()
@@ -529,6 +536,9 @@ TABLE = [
     *rows_of(K + "ExtensiveGP", lambda t, v: ExtensiveGP(seed=v), "seed", [(-1, "-1")], COUNT),
     *rows_of(K + "ExtensiveGP", lambda t, v: ExtensiveGP().fit(v, Y), "x", [(X[:1], "1"), (X.astype(float) / 2, "0.5"), (random_spins((4,), 6, seed=1), r"\(6, 4\)")], "expected|must|needed"),
     *rows_of(K + "ExtensiveGP", lambda t, v: ExtensiveGP().fit(X, v), "y", [(Y[:, 0], r"\(6,\)"), (np.ones((6, 2)), r"\(6, 2\)"), (Y * np.nan, "nan"), (1e200 * Y, r"5e\+200")], "expected"),
+    *rows_of(K + "ExtensiveGP", lambda t, v: ExtensiveGP().fit(X, Y + v), "y", [(1e12, r"1e\+12")], "subtract a constant"),
+    *rows_of(K + "ExtensiveGP", lambda t, v: ExtensiveGP(unit=v).fit(X, Y), "unit", [(1e-20, "1e-20"), (1e-60, "1e-60")], "subtract a constant"),
+    *rows_of(K + "ExtensiveGP", lambda t, v: ExtensiveGP().fit(np.concatenate([X, v]), 1e-19 * np.arange(12.0)[:, None]), "y", [(-X, r"6e-19")], "must agree"),
     *rows_of(K + "ExtensiveGP", lambda t, v: ExtensiveGP().fit(X, Y, v), "variance", [(1.0, r"1\.0"), (np.zeros(6), "0"), (-np.ones(6), "-1"), (np.ones(5), "1"), ("a", "'a'"), (np.full(6, np.inf), "inf")], "expected"),
     *rows_of(K + "ExtensiveGP", lambda t, v: ExtensiveGP().fit(np.concatenate([X, v]), np.arange(12.0)[:, None]), "y", [(-X, r"6\.0")], "must agree"),
     *rows_of(K + "ExtensiveGP", lambda t, v: getattr(ExtensiveGP(), v)(*([3, 0] if v == "functions" else [X] if v == "predict" else [])), "fitted", [("predict", "not"), ("functions", "not"), ("summary", "not")], "call fit"),

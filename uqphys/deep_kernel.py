@@ -7,8 +7,8 @@ __all__ = ['DeepKernelGP']
 
 # %% ../nbs/325_deep_kernel.ipynb #c38e338d
 import copy
+import functools
 import math
-import warnings
 
 import numpy as np
 import torch
@@ -16,27 +16,14 @@ from tqdm import tqdm
 
 from .architectures import Network, SiteSum, check_choice
 from .bnn import _as_data, _check_architecture, _features_of, _from_data, _learns, _network_for
-from .gp import _conclude, _conditional, _numbers, _restored, _set, _state, _units, _variances, ExactGP, KERNELS
+from .gp import _conclude, _conditional, _numbers, _restored, _set, _state, _units, _variances, ExactGP, KERNELS, make_kernel
 from .models import _shown, check_count, check_flag, check_seed
 from .sampling import one_thread
 from .sparse_gp import _believe_sparse, _condition, _restored_sparse, _Sparse, _state_sparse, SparseGP
 from .training import _parts, as_samples, load_state, save_state, train
 
-with warnings.catch_warnings():  # of what gpytorch loads: that progress bars could be prettier
-    warnings.simplefilter("ignore")
-    import gpytorch
-    from gpytorch.priors import LogNormalPrior
-
 # %% ../nbs/325_deep_kernel.ipynb #e8dc9de9
-def _one_length(name, q):
-    "The kernel of a name with one length for all q features."
-    number, nu = lambda v: torch.tensor(v, dtype=torch.float64), KERNELS[name]
-    base = gpytorch.kernels.RBFKernel() if nu == math.inf else gpytorch.kernels.MaternKernel(nu=nu)
-    base.register_prior("lengthscale_prior", LogNormalPrior(number(0.5 * math.log(q)), number(1.0)), "lengthscale")
-    kernel = gpytorch.kernels.ScaleKernel(base).double()
-    kernel.register_prior("outputscale_prior", LogNormalPrior(number(0.0), number(1.0)), "outputscale")
-    kernel.outputscale, base.lengthscale = number(1.0), number(q**0.5)
-    return kernel
+_one_length = functools.partial(make_kernel, one_length=True)
 
 
 class _SparseOnFeatures(SparseGP):
@@ -97,7 +84,7 @@ class _Columns:
 
     def __init__(self, network, x):
         self.network, features = network, _features_of(network, x)
-        if features.shape[1] < 2 or not (features.std(0) > 1e-12 * (1 + np.abs(features).max(0))).any():
+        if features.shape[1] < 2 or not (features.std(0) > 1e-12 * np.abs(features).max(0)).any():
             raise ValueError(f"architecture with features {_shown(features[0].tolist())} in every row: expected features that tell the inputs apart")
         self.centre, self.scale = _units(features[:, 1:])
 

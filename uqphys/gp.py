@@ -37,12 +37,15 @@ KERNELS = {"matern12": 0.5, "matern32": 1.5, "matern52": 2.5, "rbf": math.inf}  
 
 def make_kernel(
     name: str,  # "matern12", "matern32", "matern52" or "rbf", from rough functions to smooth ones
-    inputs: int = 1,  # number p of input columns; each gets a length of its own
+    inputs: int = 1,  # number p of input columns
+    *,
+    one_length: bool = False,  # one length for all columns, instead of one for each
 ) -> gpytorch.kernels.ScaleKernel:  # float64; variance and lengths start at 1 and √p
     "A stationary kernel with log-normal priors that suit inputs and targets of spread 1. `ValueError` for other names or counts."
     check_choice("name", name, tuple(KERNELS))
     nu, p, number = KERNELS[name], check_count("inputs", inputs), functools.partial(torch.tensor, dtype=torch.float64)
-    base = gpytorch.kernels.RBFKernel(ard_num_dims=p) if nu == math.inf else gpytorch.kernels.MaternKernel(nu=nu, ard_num_dims=p)
+    lengths = dict(ard_num_dims=None if check_flag("one_length", one_length) else p)
+    base = gpytorch.kernels.RBFKernel(**lengths) if nu == math.inf else gpytorch.kernels.MaternKernel(nu=nu, **lengths)
     base.register_prior("lengthscale_prior", LogNormalPrior(number(0.5 * math.log(p)), number(1.0)), "lengthscale")
     kernel = gpytorch.kernels.ScaleKernel(base).double()
     kernel.register_prior("outputscale_prior", LogNormalPrior(number(0.0), number(1.0)), "outputscale")
@@ -59,20 +62,24 @@ def _root(matrix, most=1e-6):
             return root, relative * unit
     raise torch.linalg.LinAlgError(f"not positive definite, even with {most:.0e} of its mean diagonal added")
 
-
+# %% ../nbs/32_gp.ipynb #abcf203a
 class _LogNormal(torch.autograd.Function):
     "ln N(y; 0, covariance), whose gradient needs one inverse."
 
     @staticmethod
     def forward(context, covariance, y, most):
-        root, _ = _root(covariance, most)
+        root, context.jitter = _root(covariance, most)
         alpha = torch.cholesky_solve(y[:, None], root)[:, 0]
-        context.save_for_backward(root, alpha)
+        context.save_for_backward(covariance, y, root, alpha)
         return -0.5 * (y @ alpha) - root.diagonal().log().sum() - 0.5 * len(y) * math.log(2 * math.pi)
 
     @staticmethod
     def backward(context, up):
-        root, alpha = context.saved_tensors
+        covariance, y, root, alpha = context.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative is wanted, too: by operations that have one
+            inverse = torch.linalg.inv(covariance + context.jitter * torch.eye(len(y), dtype=y.dtype))
+            alpha = inverse @ y
+            return 0.5 * up * (torch.outer(alpha, alpha) - inverse), -up * alpha, None
         slope = torch.cholesky_inverse(root).neg_().addr_(alpha, alpha)
         return slope.mul_(0.5 * up), -up * alpha, None
 
@@ -331,7 +338,7 @@ class ExactGP:
         kernel="matern52",  # a name that `make_kernel` knows, or a gpytorch kernel on (n, p) columns, with priors if it is to have any
         *,
         noise: str = "homoscedastic",  # learned, added to what is given; "given": `variance` alone; "none": targets are exact
-        hyperparameters: str = "best",  # or "averaged" over their posterior: honest where data are few
+        hyperparameters: str = "best",  # or "averaged" over their posterior, which widens intervals where data are few
         standardise: bool = True,  # inputs (for kernels by name) and targets get mean 0 and spread 1; False: priors hold in their own units
         restarts: int = 3,  # starts of the search beside the first
         draws: int = 200,  # joint draws in a prediction
@@ -362,10 +369,7 @@ def _variances(variance, shape, noise):
         expected = {"given": "the variance of each target", "none": "None, since targets are exact"}[noise] if noise != "homoscedastic" else ""
         if expected:
             raise ValueError(f"variance={_shown(variance)} with noise={noise!r}: expected {expected}")
-    try:
-        found = np.zeros(shape) if variance is None else np.asarray(variance, dtype=np.float64)
-    except (TypeError, ValueError):
-        found = np.array(np.nan)
+    found = np.zeros(shape) if variance is None else _matrix("variance", variance)
     found = found[:, None] if found.shape == shape[:1] and shape[1] == 1 else found
     if found.shape not in ((), shape) or not np.isfinite(found).all() or (found < 0).any():
         raise ValueError(f"variance={_shown(variance)}, shape {found.shape}: expected finite numbers >= 0, one or of shape {shape}")
@@ -480,12 +484,11 @@ def _conclude(self):
 # %% ../nbs/32_gp.ipynb #1e565312
 def _most_jitter(process):
     "The largest jitter among the sets of hyperparameters that predictions use."
-    best, found = _numbers(process), []
-    with torch.no_grad(), _threads(len(process.y)):
+    found = []
+    with torch.no_grad(), _threads(len(process.y)), _put_back(process):
         for vector in process.vectors:
             _set(process, vector)
             found.append(_known(process)[2])
-    _set(process, best)
     return max(found)
 
 
@@ -525,22 +528,31 @@ def _functions(mean, covariance, k, rng, unit):
     return (mean + (z * values.clamp(min=0).sqrt()) @ vectors.T).numpy()
 
 # %% ../nbs/32_gp.ipynb #d88db6a7
+@contextlib.contextmanager
+def _put_back(process):
+    "Whatever hyperparameters are set inside, and whatever happens: the best ones stay in the end."
+    best = _numbers(process)
+    try:
+        yield
+    finally:
+        _set(process, best)
+
+
 def _shares(process, count, rng):
     "How many of `count` draws each set of hyperparameters makes."
     return np.bincount(rng.permutation(np.resize(np.arange(len(process.vectors)), count)), minlength=len(process.vectors))
 
-
+# %% ../nbs/32_gp.ipynb #83d2b653
 def _believe(process, z, count, rng):
     "One output at inputs z (m, p): mean (m,), variance of f (m,), of the noise, and draws (count, m), in the process's units."
-    best, number = _numbers(process), _shares(process, count, rng)
+    number = _shares(process, count, rng)
     means, variances, noises, draws = [], [], [], []
-    with torch.no_grad():
+    with torch.no_grad(), _put_back(process):
         for vector, k in zip(process.vectors, number):
             _set(process, vector)
             mean, covariance, noise = _conditional(process, z)
             means.append(mean.numpy()), variances.append(covariance.diagonal().clamp(min=0).numpy().copy()), noises.append(noise)
             draws.append(_functions(mean, covariance, k, rng, float(process.kernel(z[:1]).to_dense()[0, 0])))
-    _set(process, best)
     means = np.array(means)
     return means.mean(0), np.mean(variances, 0) + means.var(0), np.mean(noises), np.concatenate(draws)[rng.permutation(count)]
 
@@ -576,13 +588,12 @@ def _mean(self, x):
     "The mean alone, (m, d), at any number of inputs."
     z, found = _inputs(self, x), []
     for process in self.processes:
-        best, parts = _numbers(process), []
-        with torch.no_grad():
+        parts = []
+        with torch.no_grad(), _threads(len(process.y)), _put_back(process):
             for vector in process.vectors:
                 _set(process, vector)
                 alpha = _known(process)[1]
                 parts.append(torch.cat([process.kernel(rows, process.x).to_dense() @ alpha for rows in z.split(4096)]).numpy())
-        _set(process, best)
         found.append(np.mean(parts, 0))
     return self.outside[0] + np.stack(found, 1) * self.outside[1]
 
@@ -778,17 +789,16 @@ def pathwise_draws(
 # %% ../nbs/32_gp.ipynb #18d55cdf
 def _believe_far(process, z, count, rng):
     "What `_believe` tells, in chunks: mean and variances exactly, draws by Matheron's rule."
-    best, number = _numbers(process), _shares(process, count, rng)
+    number = _shares(process, count, rng)
     means, variances, noises, draws = [], [], [], []
-    for vector, k in zip(process.vectors, number):
-        _set(process, vector)
-        with torch.no_grad():
+    with torch.no_grad(), _put_back(process):
+        for vector, k in zip(process.vectors, number):
+            _set(process, vector)
             mean, variance, noise = _marginals(process, z)
-        means.append(mean), variances.append(variance), noises.append(noise)
-        if k:
-            groups = min(k, 10) if len(process.vectors) == 1 else 1
-            draws.append(pathwise_draws(process.kernel, process.x, process.y, process.given + noise, int(k), int(rng.integers(2**63)), groups=groups)(z))
-    _set(process, best)
+            means.append(mean), variances.append(variance), noises.append(noise)
+            if k:
+                groups, seed = min(k, 10) if len(process.vectors) == 1 else 1, int(rng.integers(2**63))
+                draws.append(pathwise_draws(process.kernel, process.x, process.y, process.given + noise, int(k), seed, groups=groups)(z))
     means = np.array(means)
     return means.mean(0), np.mean(variances, 0) + means.var(0), np.mean(noises), np.concatenate(draws)[rng.permutation(count)]
 

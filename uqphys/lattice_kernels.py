@@ -284,7 +284,7 @@ def _at_most(name, value, most):
 def _krawtchouk(n):
     "Products of j of n spins, averaged over the choice, times √C(n, j), where m spins are -1: (m, j), both 0 to n."
     total = [[sum((-1) ** i * comb(m, i) * comb(n - m, j - i) for i in range(j + 1)) for j in range(n + 1)] for m in range(n + 1)]
-    return np.array(total) / np.sqrt([comb(n, j) for j in range(n + 1)])
+    return np.array(total, float) / np.sqrt([float(comb(n, j)) for j in range(n + 1)])
 
 
 def _joint_basis(sizes):
@@ -676,7 +676,7 @@ class ExtensiveGP:
 
     def __init__(
         self,
-        kernel=None,  # a SiteSumKernel, or several whose functions are added; None for PatternKernel()
+        kernel=None,  # a SiteSumKernel, or several whose functions are added: their environments; hyperparameters are found anew. None: PatternKernel()
         *,
         noise: str = "none",  # "none" or "homoscedastic"
         average: bool = True,  # whether hyperparameters are averaged over; False: the most probable ones
@@ -744,7 +744,7 @@ def _merged(kernels, x, y, variance):
     if variance.any():
         precision = np.bincount(index, 1 / variance)
         return x[first], np.bincount(index, y / variance) / precision, 1 / precision
-    clash = abs(y[first[index]] - y) > 1e-9 * (1 + abs(y))
+    clash = abs(y[first[index]] - y) > np.maximum(1e-9 * y.std(), 1e-13 * abs(y))
     if clash.any():
         row = int(np.argmax(clash))
         raise ValueError(f"y={y[row]} in row {row}: an equivalent configuration has y={y[first[index[row]]]}; must agree if noise='none'")
@@ -760,6 +760,8 @@ def _fit(self, x, y, variance):
     unit = options["unit"] or float(np.std(y) / np.sqrt(x[0].size) or abs(y).max() / x[0].size or 1.0)
     if unit <= 1e-100:
         raise ValueError(f"y with a spread of {np.std(y):.3g}: expected targets whose squares fit into double precision")
+    if (size := abs(y).max() / x[0].size) > 1e7 * unit:
+        raise ValueError(f"y={abs(y).max():.3g}, {size / unit:.2g} units of {unit:.3g} a site: expected at most 1e+07; subtract a constant for each site, or give unit")
     problem, prior = _problem(self.kernels, x, y, variance), _hyperprior(self.kernels, unit)
     reduced = _reduced(problem)
     with one_thread():
