@@ -213,6 +213,18 @@ def _starts(process, count, seed):
     return found
 
 # %% ../nbs/32_gp.ipynb #1f36541f
+def _until_flat():
+    "Ends a search whose step raised the log posterior by less than 1e-3: with large matrices it is rounded to some 1e-4, and line searches are lost in that."
+    last = [math.inf]
+
+    def callback(intermediate_result):
+        gain, last[0] = last[0] - intermediate_result.fun, intermediate_result.fun
+        if gain < 1e-3:
+            raise StopIteration
+
+    return callback
+
+# %% ../nbs/32_gp.ipynb #9d07ba52
 def _search(process, restarts, seed):
     "The best hyperparameters, left in the process; returns the ends of the searches, the best first."
     if not _free(process):
@@ -226,11 +238,11 @@ def _search(process, restarts, seed):
     if part is not process:
         curvature = runs[0].hess_inv.todense() * len(rows) / n
         options = dict(gtol=0.02, hess_inv0=0.5 * (curvature + curvature.T))
-        runs = [minimize(negative(process), runs[0].x, jac=True, method="BFGS", options=options)]
+        runs = [minimize(negative(process), runs[0].x, jac=True, method="BFGS", options=options, callback=_until_flat())]
     _set(process, runs[0].x)
     return runs
 
-
+# %% ../nbs/32_gp.ipynb #91d1002b
 def _tops(runs):
     "The distinct ends of a search within 6 of the best, (h, P), and how high they are."
     kept = []
