@@ -30,7 +30,7 @@ test: export MPLBACKEND = agg
 test: $(DEV) ## run every notebook, then tests/ (< 25 min on 2 cores)
 	@status=0; \
 	echo "== notebooks"; $(BIN)/nbdev_test --n_workers $(WORKERS) --timing || status=1; \
-	echo "== tests"; $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile || status=1; \
+	echo "== tests"; $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder || status=1; \
 	exit $$status
 
 bench: $(BENCH) ## speed of the samplers and of Bayesian networks, beside their peers, each in one run (about an hour)

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -18,8 +19,7 @@ from uqphys.sampling import sample
 from uqphys.sweeps import sweep
 
 START = multiprocessing.get_context("forkserver")  # children begin with everything imported, and without our threads
-START.set_forkserver_preload(["uqphys.ensembles", "uqphys.sweeps", "uqphys.multispin", "uqphys.clusters", "uqphys.fields", "uqphys.tempering",
-                              "tests.test_survival"])
+START.set_forkserver_preload(["tests.preloaded"])
 RUNS = {
     "metropolis": (Ising((12, 12), K=0.1, h=0.1), dict(method="metropolis", draws=600, checkpoint_every=15)),
     "swendsen-wang": (Ising((12, 12)), dict(method="swendsen-wang", draws=600, checkpoint_every=15)),
@@ -79,6 +79,16 @@ def child_time(target, arguments):
     begin = time.perf_counter()
     assert not kill_after(target, arguments, 300)
     return time.perf_counter() - begin
+
+
+def tell_preloaded(path):
+    path.write_text(str("tests.preloaded" in sys.modules))
+
+
+def test_children_begin_with_everything_imported(tmp_path):
+    "Else nearly all of their lives would be spent on imports, and nearly all kills fall there."
+    assert not kill_after(tell_preloaded, (tmp_path / "told",), 300)
+    assert (tmp_path / "told").read_text() == "True"
 
 
 @pytest.mark.parametrize("name", RUNS)
