@@ -35,6 +35,7 @@ from uqphys.architectures import MLP, LocalEnergyNet
 from uqphys.bnn import LastLayer
 from uqphys.committees import EnsembleNet
 from uqphys.datasets import split_by_chain
+from uqphys.deep_kernel import DeepKernelGP
 from uqphys.gp import ExactGP, make_kernel
 from uqphys.hmc import HMCNet
 from uqphys.lattice_gp import LatticeGP
@@ -46,10 +47,6 @@ from uqphys.sampling import one_thread, sample
 from uqphys.sparse_gp import MultitaskGP, SparseGP
 from uqphys.training import as_samples, train, write_file
 from uqphys.variational import VariationalNet
-
-with warnings.catch_warnings():  # of what gpytorch loads
-    warnings.simplefilter("ignore")
-    import gpytorch
 
 SETTINGS = dict(
     gap=dict(n=80, noise=0.1, test=400, edge=0.7, end=2.0, hidden=30),
@@ -162,16 +159,8 @@ def network(problem, data, seed, **options):
     return MLP(data.x.shape[1:], hidden=hidden, outputs=d, seed=seed, **options)
 
 
-def one_length(inputs):
-    "A Gaussian of the distance with one length for all inputs, as every site of a lattice is like every other."
-    kernel, plain = make_kernel("rbf", inputs), gpytorch.kernels.RBFKernel().double()
-    plain.register_prior("lengthscale_prior", kernel.base_kernel.lengthscale_prior, "lengthscale")
-    plain.lengthscale, kernel.base_kernel = inputs**0.5, plain
-    return kernel
-
-
 KERNELS = {
-    "one length": lambda: one_length(SETTINGS["plaquettes"]["length"] ** 2),
+    "one length": lambda: make_kernel("rbf", SETTINGS["plaquettes"]["length"] ** 2, one_length=True),  # as every site is like every other
     "patterns": PatternKernel,
     "shells": ShellKernel,
     "shells and squares": lambda: ShellKernel(plaquettes=True),
@@ -238,6 +227,8 @@ METHODS = {
     "ExactGP, noise given": Process(ExactGP, dict(noise="given"), only=("two",)),  # knows what nobody else does: the width of the noise, as from error bars
     "MultitaskGP": Process(MultitaskGP, only=("two",)),
     "SparseGP": Process(SparseGP, dict(inducing=30), dict(diabetes=dict(inducing=100)), only=("gap", "two", "diabetes")),
+    "SparseGP, batches": Process(SparseGP, dict(method="svgp", inducing=30), dict(diabetes=dict(inducing=100)), only=("gap", "two", "diabetes")),
+    "DeepKernelGP": Method(DeepKernelGP, special=dict(two=dict(noise="homoscedastic"))),  # its network as of the others, its noise as of the processes
     "ExactGP, raw spins": Process(ExactGP, dict(kernel="one length", noise="none"), only=("plaquettes",)),
     "LatticeGP": Process(LatticeGP, only=("plaquettes",)),
     "ExtensiveGP, patterns": Process(ExtensiveGP, dict(kernel="patterns"), only=("plaquettes",)),

@@ -11,7 +11,7 @@ from uqphys.architectures import MLP, LocalEnergyNet
 from uqphys.deep_kernel import DeepKernelGP
 from uqphys.models import random_spins
 from uqphys.sampling import one_thread
-from uqphys.training import _parts, as_samples, train
+from uqphys.training import _parts, as_samples, load_state, save_state, train
 
 
 @pytest.fixture(autouse=True)
@@ -263,6 +263,16 @@ def test_an_interrupted_fit_changes_nothing(where, monkeypatch):
     assert np.array_equal(gp.predict(x).draws, before) and repr(gp) == text
 
 
+def test_a_damaged_file_is_named(tmp_path):
+    quick().fit(X, Y, progress=False).save(tmp_path / "deep")
+    state = load_state(tmp_path / "deep", "DeepKernelGP")
+    damages = [{key: value for key, value in state.items() if key != lost} for lost in state if lost != "kind"]
+    for damaged in (*damages, state | dict(columns=[v[:3] for v in state["columns"]])):
+        save_state(tmp_path / "hurt", damaged)
+        with pytest.raises(ValueError, match="hurt.*damaged.*DeepKernelGP.save"):
+            DeepKernelGP.load(tmp_path / "hurt")
+
+
 X, Y = data(12)
 NAME = "deep_kernel.DeepKernelGP"
 quick = lambda **more: DeepKernelGP(net(), epochs=0, restarts=0, **more)
@@ -284,6 +294,8 @@ BAD = [
     (NAME, lambda t: quick().fit(X[:4], Y[:4]), "x", "4", "5"),
     (NAME, lambda t: quick().fit(X, Y[:5]), "y", "5", "12"),
     (NAME, lambda t: quick().fit(X, np.full_like(Y, np.inf)), "y", "inf", "finite"),
+    (NAME, lambda t: quick().fit(X, Y, groups=np.zeros(12, int)), "groups", "12 rows", "at least two chains"),
+    (NAME, lambda t: quick().fit(np.ma.masked_greater(X, 0.0), Y), "x", "mask", "without"),
     (NAME, lambda t: quick().fit(X, Y, progress=2), "progress", "2", "True"),
     (NAME, lambda t: quick().fit(X, Y, variance=-1.0), "variance", "-1", ">= 0"),
     (NAME, lambda t: quick(noise="given").fit(X, Y), "variance", "None", "variance of each"),

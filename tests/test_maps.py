@@ -17,8 +17,9 @@ from uqphys import maps
 from uqphys.exact import all_states, kaufman
 from uqphys.maps import (CouplingMap, Observations, correlated_means, critical_factor, gaussian_factor, join, log_marginal_likelihood,
                          observations_from_runs)
-from uqphys.models import Ising, pair_sum, plaquette_sum, site_sum
+from uqphys.models import Ising, Phi4, pair_sum, plaquette_sum, site_sum
 from uqphys.sampling import sample
+from uqphys.training import save_state
 
 rng = np.random.default_rng(0)
 
@@ -432,7 +433,7 @@ TABLE = [
     ("maps.observations_from_runs", lambda t: observations_from_runs([]), "runs", r"\[\]", "at least one"),
     ("maps.observations_from_runs", lambda t: observations_from_runs(5), "ensemble", "int", "xarray.Dataset"),
     ("maps.observations_from_runs", lambda t: observations_from_runs(t.run.assign_attrs(couplings=None)), "attrs", "couplings", "sample"),
-    ("maps.observations_from_runs", lambda t: observations_from_runs(t.run.assign_attrs(couplings="{}"), ("K",)), "inputs", "K", "among"),
+    ("maps.observations_from_runs", lambda t: observations_from_runs(t.run.assign_attrs(couplings="{}"), ("K",)), "attrs", "couplings", "sample"),
     ("maps.observations_from_runs", lambda t: observations_from_runs([t.run, t.run.assign_attrs(shape=[8, 8]).drop_vars("config")]), "L", "4.0", "same in all runs"),
     ("maps.observations_from_runs", lambda t: observations_from_runs(t.run.drop_vars("config"), ("K",)), "run", "energy", "conjugate"),
     ("maps.log_marginal_likelihood", lambda t: log_marginal_likelihood(3, [0.0, 0.0]), "observations", "3", "Observations"),
@@ -483,3 +484,52 @@ def test_a_refused_fit_leaves_the_map_as_it_was(things):
         with pytest.raises(ValueError):
             things.fitted.fit(bad)
         assert np.array_equal(things.fitted.predict([0.3, 0.4]).draws, before) and things.fitted.observations is things.o
+
+
+def test_runs_of_other_families_are_refused(things):
+    "Other models, other shapes, numbers that are none: nothing of it may become an observation."
+    phi = [sample(Phi4((4, 4), kappa, 1.0), 1.0, draws=20, chains=2, burn_in=5, seed=1, progress=False) for kappa in (0.1, 0.2)]
+    with pytest.raises(ValueError, match="no 'couplings' of an Ising model"):
+        observations_from_runs(phi)
+    ising = lambda shape: sample(Ising(shape), 0.3, draws=50, chains=2, burn_in=5, seed=1, keep="observables", progress=False)
+    for shapes in (((4, 4), (4, 4, 4)), ((4, 6), (4, 8))):
+        with pytest.raises(ValueError, match="runs with shape="):
+            observations_from_runs([ising(shape) for shape in shapes])
+    run = ising((4, 4))
+    hurt = run.assign(energy=run.energy.where(run.energy.draw != 3))
+    with pytest.raises(ValueError, match="no finite number"):
+        observations_from_runs(hurt)
+    strange = run.copy()
+    strange.attrs["couplings"] = '{"J": NaN, "J2": 0, "K": 0, "h": 0}'
+    with pytest.raises(ValueError, match="no 'couplings'"):
+        observations_from_runs(strange)
+
+
+def test_numbers_that_no_map_can_hold():
+    make = lambda values, covariance: Observations(("beta",), [[0.3], [0.4]], [[1], [1]], values, covariance)
+    for covariance in (np.diag([1e12, -100.0]), [[0, 1e-5], [1e-5, 1]], [[1, 2], [2, 1]], [[1e-20, 2e-20], [2e-20, 1e-20]]):
+        with pytest.raises(ValueError, match="covariance="):
+            make([1.0, 2.0], covariance)
+    assert make([1.0, 2.0], np.diag([0.0, 1e-30])).covariance[1, 1] == 1e-30
+    with pytest.raises(ValueError, match="values of size 2e\\+200"):
+        make([1.0, 2e200], np.eye(2))
+    with pytest.raises(ValueError, match="points of size"):
+        Observations(("beta",), [[1e300]], [[1]], [1.0], [[1.0]])
+    for series in ([], None, [np.ones((2, 5)), np.ones((2, 6))], [np.ones(5)]):
+        with pytest.raises(ValueError, match="series of shapes"):
+            correlated_means(series)
+
+
+def test_a_damaged_file_is_named(things, tmp_path):
+    learned = things.fitted
+    state = maps._state(learned, "CouplingMap") | maps._parts_of(learned.observations)
+    damages = [{k: v for k, v in state.items() if k != name} for name in ("options", "points", "best", "weights")]
+    damages += [state | dict(parameters=state["parameters"][:, :1]), state | dict(best=state["best"][:1]), state | dict(options="text"),
+                state | dict(weights=state["weights"][:-1]), state | dict(weights=[-w for w in state["weights"]]), state | dict(parameters=[1.0]),
+                state | dict(parameters=state["parameters"] * math.nan), state | dict(options=state["options"] | {"unknown": 1})]
+    for k, damaged in enumerate(damages):
+        save_state(tmp_path / f"{k}.pt", damaged)
+        with pytest.raises(ValueError, match=f"{k}.pt.*damaged"):
+            CouplingMap.load(tmp_path / f"{k}.pt")
+    with pytest.raises(ValueError, match="over"):
+        learned.next_run([0.3, 0.4], over=[-0.1])

@@ -13,6 +13,7 @@ from uqphys import sparse_gp as module
 from uqphys.gp import ExactGP, _in_logarithms, _numbers, _set, _value_and_slope, make_kernel
 from uqphys.sampling import one_thread
 from uqphys.sparse_gp import MultitaskGP, SparseGP
+from uqphys.training import load_state, save_state
 
 
 @pytest.fixture(autouse=True)
@@ -366,6 +367,13 @@ BAD = [
     ("sparse_gp.SparseGP", lambda t: SparseGP(inducing=0), "inducing", "0", ">= 1"),
     ("sparse_gp.SparseGP", lambda t: SparseGP(inducing=np.full((3, 2), np.nan)), "inducing", "nan", "finite"),
     ("sparse_gp.SparseGP", lambda t: SparseGP(inducing="many"), "inducing", "many", "whole number"),
+    ("sparse_gp.SparseGP", lambda t: SparseGP(inducing=[[1, 2], [3]]), "inducing", "1, 2", "whole number"),
+    ("sparse_gp.SparseGP", lambda t: SparseGP(inducing=[["1"], ["2"]]), "inducing", "1", "real numbers"),
+    ("sparse_gp.SparseGP", lambda t: SparseGP(inducing=np.ones((3, 2), bool)), "inducing", "True", "finite"),
+    ("sparse_gp.SparseGP", lambda t: SparseGP(inducing=np.full((3, 2), 1e200)), "inducing", "1e[+]?200", "expected"),
+    ("sparse_gp.SparseGP", lambda t: SparseGP(inducing=3).fit(np.ma.masked_greater(X, 0.0), Y), "x", "mask", "without"),
+    ("sparse_gp.MultitaskGP", lambda t: MultitaskGP().fit(X, np.ma.masked_greater(Y, 0.0)), "y", "mask", "without"),
+    ("sparse_gp.MultitaskGP", lambda t: MultitaskGP(noise="none").fit(np.repeat(X, 2, 0), np.arange(48.0).reshape(24, 2) ** 2), "y", "row", "equal targets"),
     ("sparse_gp.SparseGP", lambda t: SparseGP(move=1), "move", "1", "True"),
     ("sparse_gp.SparseGP", lambda t: SparseGP(noise="none"), "noise", "none", "one of"),
     ("sparse_gp.SparseGP", lambda t: SparseGP(method="vi"), "method", "vi", "one of"),
@@ -393,6 +401,28 @@ def things():
 def test_bad_calls_are_refused(k, things):
     _, call, argument, value, accepted = BAD[k]
     assert_refused(call, things, argument, value, accepted)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    "Right kind, wrong contents: one error that names the file."
+    for name, gp in {"mixed": MultitaskGP(restarts=0), "sparse": SparseGP(inducing=4, restarts=0)}.items():
+        gp.fit(X, Y, progress=False).save(tmp_path / name)
+        state = load_state(tmp_path / name, type(gp).__name__)
+        for lost in [key for key in state if key != "kind"]:
+            save_state(tmp_path / "hurt", {key: value for key, value in state.items() if key != lost})
+            with pytest.raises(ValueError, match="hurt.*damaged.*save"):
+                type(gp).load(tmp_path / "hurt")
+
+
+def test_a_search_that_has_not_begun_says_how_much_is_left():
+    "Beyond the part that the starts see, with no step on all examples: both methods foretell the same rise."
+    rng = np.random.default_rng(5)
+    x = rng.uniform(-2, 2, (3000, 1))
+    y = np.sin(3 * x) + 0.1 * rng.standard_normal(x.shape)
+    rise = [SparseGP("rbf", inducing=15, restarts=0, steps=steps, seed=2).fit(x, y, progress=False) for steps in (0, 30)]
+    begun, ended = (gp.processes[0].left for gp in rise)
+    print(f"foretold {begun:.2f}, {ended:.4f}; the bound rose by {rise[1].log_bound[0] - rise[0].log_bound[0]:.2f}")
+    assert ended < 0.1 < begun and 0.3 < begun / (rise[1].log_bound[0] - rise[0].log_bound[0]) < 3
 
 
 def test_every_public_callable_is_walked():

@@ -15,7 +15,7 @@ from .maps import (_PARTS, Observations, _check_observations, _check_options, _c
                          _parts_of, _places, _restore, _state, _targets, _units, join)
 from .models import _shown
 from .predictive import Predictive, _matrix
-from .training import load_state, save_state
+from .training import _load_whole, save_state
 
 # %% ../nbs/326_bias_maps.ipynb #5dca1ac9
 class BiasMap:
@@ -116,8 +116,8 @@ class NextBiasRun(NamedTuple):
 def _check_costs(cost):
     "Two positive numbers."
     cost = _matrix("cost", cost, (2,))
-    if cost.min() <= 0:
-        raise ValueError(f"cost={_shown(cost.tolist())}: must be two numbers > 0, of a run of the exact law and of one of the approximation")
+    if cost.min() < 1e-100:
+        raise ValueError(f"cost={_shown(cost.tolist())}: must be two numbers > 0 (at least 1e-100), of a run of the exact law and of one of the approximation")
     return cost
 
 
@@ -139,7 +139,7 @@ def _next_bias_run(
     "The run, of either law, that is expected to lower the variance of the bias most for its cost; errors as in the nearest run of its law."
     _check_bias_map(self)
     candidates, cost, data = _check_points(candidates, self.options["inputs"], "candidates"), _check_costs(cost), self.data
-    x, a, factor, _ = _targets(self, candidates if over is None else over, quantity)
+    x, a, factor, _ = _targets(self, candidates if over is None else over, quantity, "candidates" if over is None else "over")
     runs = [_foreseen(data, candidates, rows) for rows in (data.rows, ~data.rows)]
     if not any(runs):
         raise ValueError("observations without errors: expected at least one run with errors, to foresee those of the next")
@@ -164,12 +164,13 @@ def _save_bias(self, path):
 
 def _load_bias(path):
     "Read a map written by `save`, which then predicts the same; `ValueError` naming the file if it is missing, damaged or of another kind."
-    state = load_state(path, "BiasMap")
-    options = dict(state["options"])
-    self = BiasMap(options.pop("inputs"), **options)
-    self.exact, self.approximation = (Observations(self.options["inputs"], *(state[law + name].numpy() for name in _PARTS))
-                                      for law in ("exact_", "approximation_"))
-    return _restore(self, _bias_data(self, self.exact, self.approximation), state)
+    def make(state):
+        options = dict(state["options"])
+        self = BiasMap(options.pop("inputs"), **options)
+        self.exact, self.approximation = (Observations(self.options["inputs"], *(state[law + name].numpy() for name in _PARTS))
+                                          for law in ("exact_", "approximation_"))
+        return _restore(self, _bias_data(self, self.exact, self.approximation), state)
+    return _load_whole(path, "BiasMap", make)
 
 
 BiasMap.save, BiasMap.load = _save_bias, staticmethod(_load_bias)

@@ -20,7 +20,7 @@ from .gp import _conclude, _conditional, _numbers, _restored, _set, _state, _uni
 from .models import _shown, check_count, check_flag, check_seed
 from .sampling import one_thread
 from .sparse_gp import _believe_sparse, _condition, _restored_sparse, _Sparse, _state_sparse, SparseGP
-from .training import _parts, as_samples, load_state, save_state, train
+from .training import _load_whole, _parts, as_samples, save_state, train
 
 # %% ../nbs/325_deep_kernel.ipynb #e8dc9de9
 _one_length = functools.partial(make_kernel, one_length=True)
@@ -36,7 +36,7 @@ class DeepKernelGP:
     """Gaussian processes on the trained features of a network, one for each output; joint draws; noise given, learned or none.
 
     Inputs (n, *shape), spins or numbers, of one shape; targets y (n, d), any units. After `fit`: `architecture`, the network; `gp`, the `ExactGP` or
-    `SparseGP` on its features; `hyperparameters`, one dict for each output (lengthscale: of features of spread 1); `log_marginal` (d,), or its bound;
+    `SparseGP` on its features; `hyperparameters`, one dict for each output (lengthscale: of features that had spread 1 before tuning); `log_marginal` (d,), or its bound;
     `held_out`: log score and squared error over believed variance (d,) of rows that the training of the features did not see; `history` of tuning; `doubts`.
     `ValueError` for arguments and data out of range. Source: Wilson, Hu, Salakhutdinov & Xing (2016), arXiv:1511.02222.
     """
@@ -110,14 +110,22 @@ def _judged(process, learn, judge):
         square = (process.y[judge] - mean) ** 2 / total
     return (-0.5 * (square + (2 * math.pi * total).log())).numpy(), square.numpy()
 
+# %% ../nbs/325_deep_kernel.ipynb #a8e4cfd7
+def _checked_deep(x, y, groups, progress):
+    "Examples of which some can be held out."
+    data = as_samples(x, y, groups, minimum=5)
+    check_flag("progress", progress)
+    if len(np.unique(data.chain)) < 2:
+        raise ValueError(f"groups: one chain for all {len(data)} rows, so none can be held out; expected at least two chains, or None")
+    return data
+
 # %% ../nbs/325_deep_kernel.ipynb #a9fc7847
 def _fit_deep(self, x, y=None, *, variance=None, groups=None, progress=True):
     """Train the features, then find the kernel's hyperparameters. Returns self.
 
     x: inputs (n, *shape), n >= 5, and y: targets (n, d); or x alone, `Samples`. variance: of each target (n, d). groups: the chain of each row.
     """
-    data, o, new = as_samples(x, y, groups, minimum=5), self.options, copy.copy(self)
-    check_flag("progress", progress)
+    data, o, new = _checked_deep(x, y, groups, progress), self.options, copy.copy(self)
     _variances(variance, data.y.shape, o["noise"])
     network = _network_for(self.template, data, o["seed"])
     if o["epochs"] and _learns(network):
@@ -204,7 +212,7 @@ def _tuning_doubts(history):
 
 
 DeepKernelGP.features_trained = property(lambda self: bool(self.options["epochs"] or self.options["tune"]) and _learns(_ready(self).architecture),
-                                         doc="Were the features trained on the same data?")
+                                         doc="Did this fit train the features? A network that was trained on the same data before is not noticed.")
 
 # %% ../nbs/325_deep_kernel.ipynb #3a1eae2d
 def _ready(self):
@@ -260,7 +268,11 @@ def _load_deep(
     path,  # file written by `save`
 ) -> DeepKernelGP:
     "Read what was saved; `ValueError` naming the file if it is missing, damaged or of another kind."
-    state = load_state(path, "DeepKernelGP")
+    return _load_whole(path, "DeepKernelGP", functools.partial(_rebuilt, path))
+
+
+def _rebuilt(path, state):
+    "A fitted process from the data of a file."
     new = DeepKernelGP(state["template"] and _from_data(path, state["template"]), state["kernel"], **state["options"])
     new.architecture, new.shape, new.history = _from_data(path, state["network"]).eval(), tuple(state["shape"]), state["history"]
     new.held_out = {name: value.numpy() for name, value in state["held_out"].items()}
@@ -268,6 +280,8 @@ def _load_deep(
     new.columns.network, new.columns.centre, new.columns.scale = new.architecture, *(v.numpy() for v in state["columns"])
     with one_thread():
         inner = state["gp"]
+        if any(v.shape != (inner["x"].shape[1],) for v in state["columns"]):
+            raise ValueError("centre and scale of another number of features")
         new.gp = _restored(inner, _one_length(new.kernel, inner["x"].shape[1])) if new.options["inducing"] is None else _restored_sparse(inner, _SparseOnFeatures)
     return _conclude_deep(new)
 

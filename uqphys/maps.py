@@ -22,7 +22,7 @@ from .architectures import check_choice
 from .models import _shown, check_count, check_number, check_seed, diagonal_sum, pair_sum, plaquette_sum
 from .predictive import Predictive, _matrix
 from .sampling import one_thread
-from .training import load_state, save_state
+from .training import _load_whole, save_state
 
 # %% ../nbs/324_maps.ipynb #324-006
 INPUTS = ("beta", "J", "J2", "K", "h", "L")
@@ -66,6 +66,8 @@ def _check_points(points, inputs, name="points"):
     points = points[:, None] if points.ndim == 1 and len(inputs) == 1 else points
     if points.ndim != 2 or points.shape[1] != len(inputs) or not len(points):
         raise ValueError(f"{name} of shape {points.shape}: expected (n, {len(inputs)}), a column for each of {', '.join(inputs)}")
+    if np.abs(points).max() > 1e100:
+        raise ValueError(f"{name} of size {np.abs(points).max():.0e}: expected at most 1e100")
     for column, name_of in zip(points.T, inputs):
         low = {"beta": 0.0, "L": 1.0}.get(name_of, -math.inf)
         if column.min() < low:
@@ -76,18 +78,23 @@ def _check_points(points, inputs, name="points"):
 def _check_covariance(covariance, n):
     "A symmetric (n, n) matrix without negative eigenvalues."
     covariance = _matrix("covariance", covariance, (n, n))
-    size = np.abs(covariance).max()
-    if np.abs(covariance - covariance.T).max() > 1e-9 * size or np.linalg.eigvalsh(covariance).min() < -1e-9 * size:
+    variance = np.diag(covariance)
+    unit = np.sqrt(np.where(variance > 0, variance, 1.0))
+    scaled = covariance / unit / unit[:, None]  # so that an error in small units is an error as well
+    exact = np.abs(covariance[variance <= 0]).any()  # an exact value has no covariance with others
+    if exact or np.abs(scaled - scaled.T).max() > 1e-9 or np.linalg.eigvalsh(scaled).min() < -1e-9:
         raise ValueError(f"covariance={_shown(covariance.tolist())}: must be symmetric, without negative eigenvalues")
     return (covariance + covariance.T) / 2
 
-
+# %% ../nbs/324_maps.ipynb #0f6e67c7
 def _checked(o):
     "All fields of observations in their types, read-only copies."
     inputs = check_inputs(o.inputs)
     points = _check_points(o.points, inputs)
     orders, values = _matrix("orders", o.orders, points.shape), _matrix("values", o.values, (len(points),))
     total = orders.sum(1)
+    if np.abs(values).max() > 1e100:
+        raise ValueError(f"values of size {np.abs(values).max():.0e}: expected at most 1e100")
     if (orders != orders.astype(int)).any() or (orders < 0).any() or (total > 2).any():
         raise ValueError(f"orders={_shown(orders.tolist())}: must be whole numbers >= 0 with a sum of at most 2 in each row")
     if "L" in inputs and orders[:, inputs.index("L")].any():
@@ -137,6 +144,9 @@ def correlated_means(
     series: list,  # k arrays (chain, draw) of one run
 ) -> tuple[np.ndarray, np.ndarray]:  # means (k,) and the covariance of their errors (k, k)
     "Means with their joint error, autocorrelation included: the Γ-method on each series, and on sums and differences of two."
+    shapes = [np.shape(s) for s in series] if isinstance(series, (list, tuple)) else []
+    if len(set(shapes)) != 1 or len(shapes[0]) != 2:
+        raise ValueError(f"series of shapes {shapes}: expected a list of arrays, all of one shape (chain, draw)")
     found = [gamma_error(s) for s in series]
     error = np.array([f.error for f in found])
     if not (error > 0).all():
@@ -158,8 +168,9 @@ def _law_of_run(run):
     _check_ensemble(run)
     beta, shape = _beta_and_shape(run)
     try:
-        known = {n: float(v) for n, v in json.loads(run.attrs["couplings"]).items() if n in INPUTS}
-    except (KeyError, TypeError, ValueError, AttributeError):
+        known = {n: float(v) for n, v in json.loads(run.attrs["couplings"]).items()}
+        assert set(known) == {"J", "J2", "K", "h"} and all(map(math.isfinite, known.values()))
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError):
         raise ValueError("run.attrs: no 'couplings' of an Ising model; expected a run of sample(Ising(...), ...)") from None
     return known | {"beta": beta} | ({"L": float(shape[0])} if len(set(shape)) == 1 else {})
 
@@ -192,6 +203,8 @@ def _derivatives(run, inputs, law):
         bend = b / law["beta"] if names[i] == "beta" != names[j] else a / law["beta"] if names[j] == "beta" != names[i] else 0.0
         series.append(n_sites * (a - a.mean()) * (b - b.mean()) + bend)
         orders.append(np.add(orders[i], orders[j]))
+    if not all(np.isfinite(s).all() for s in series):
+        raise ValueError(f"run at beta={law['beta']:g}: something that was recorded is no finite number")
     moving = [k for k, s in enumerate(series) if np.ptp(s) > 0]
     if not moving:
         raise ValueError(f"run at beta={law['beta']:g}: nothing moved; a longer run is needed")
@@ -201,6 +214,19 @@ def _derivatives(run, inputs, law):
             i, j = (moving.index(i) if i in moving else None for i in pairs[k - size])
             means[place] += 0.0 if None in (i, j) else n_sites * covariance[i, j]  # the mean was taken from the same draws
     return np.array(orders, int)[moving], means, covariance
+
+# %% ../nbs/324_maps.ipynb #7819402c
+def _check_laws(laws, inputs, runs):
+    "`ValueError` unless the runs are of one family: what is no input is the same in all of them."
+    for name in INPUTS:
+        found = {law.get(name) for law in laws}
+        if name in inputs and None in found:
+            raise ValueError(f"inputs={inputs}: {name!r} is no coupling of every run; expected among {', '.join(laws[0])}")
+        if name not in inputs and len(found) > 1:
+            raise ValueError(f"runs with {name}={sorted(map(str, found))}: must be the same in all runs, or {name!r} one of the inputs")
+    shapes = {tuple(_beta_and_shape(run)[1]) for run in runs}
+    if len(set(map(len, shapes))) > 1 or (len(shapes) > 1 and "L" not in inputs):
+        raise ValueError(f"runs with shape={sorted(shapes)}: must be the same in all runs, or cubes of one dimension with 'L' one of the inputs")
 
 # %% ../nbs/324_maps.ipynb #324-019
 def observations_from_runs(
@@ -216,12 +242,7 @@ def observations_from_runs(
     laws = [_law_of_run(run) for run in runs]
     if not laws:
         raise ValueError("runs=[]: expected at least one run")
-    for name in INPUTS:
-        found = {law.get(name) for law in laws}
-        if name in inputs and None in found:
-            raise ValueError(f"inputs={inputs}: {name!r} is no coupling of every run; expected among {', '.join(laws[0])}")
-        if name not in inputs and len(found) > 1:
-            raise ValueError(f"runs with {name}={sorted(map(str, found))}: must be the same in all runs, or {name!r} one of the inputs")
+    _check_laws(laws, inputs, runs)
     parts = []
     for run, law in zip(runs, laws):
         orders, means, covariance = _derivatives(run, inputs, law)
@@ -832,14 +853,14 @@ def _believe(member, data, new):
     return cross.T @ member.alpha, _covariance(p, data.units, new, new)[0] - white.T @ white
 
 
-def _targets(self, points, quantity):
+def _targets(self, points, quantity, name="points"):
     "The same for several quantities, one after the other, and their number."
     names = (quantity,) if isinstance(quantity, str) else quantity
     if not isinstance(names, (tuple, list)) or not names:
         raise ValueError(f"quantity={_shown(quantity)}: expected a name or a tuple of names among {', '.join(QUANTITIES)}")
-    points = _check_points(points, self.options["inputs"])
+    points = _check_points(points, self.options["inputs"], name)
     if len(points) * len(names) > 3000:
-        raise ValueError(f"points of length {len(points)} for {len(names)} quantities: expected at most 3000 numbers, which are drawn jointly")
+        raise ValueError(f"{name} of length {len(points)} for {len(names)} quantities: expected at most 3000 numbers, which are drawn jointly")
     parts = [_target(self, points, name) for name in names]
     return *(np.concatenate(part) for part in zip(*parts)), len(names)
 
@@ -964,7 +985,7 @@ def _next_run(
     "The run that is expected to lower the variance most, summed over a map (Cohn's criterion), errors as in the nearest run."
     _check_map(self)
     candidates = _check_points(candidates, self.options["inputs"], "candidates")
-    x, a, factor, _ = _targets(self, candidates if over is None else over, quantity)
+    x, a, factor, _ = _targets(self, candidates if over is None else over, quantity, "candidates" if over is None else "over")
     runs = [_expected_run(self.data, point, self.data.rows) for point in candidates]
     places, scale = _places(np.concatenate([x, *(run[0] for run in runs)]), np.concatenate([a, *(run[1] for run in runs)]), self.data.units)
     scores = _gains(self, (places,), factor * scale[: len(x)], [run[2] for run in runs])
@@ -992,12 +1013,18 @@ def _state(self, kind):
     return dict(kind=kind, options=self.options, parameters=parameters, weights=[float(m.weight) for m in self.members],
                 best=torch.from_numpy(self.best), effective=self.effective_members)
 
-
+# %% ../nbs/324_maps.ipynb #2e5760a8
 def _restore(self, data, state):
-    "The members of a file."
-    self.data, self.best, self.effective_members = data, state["best"].numpy(), state["effective"]
+    "The members of a file, if they fit the data."
+    width, best, parameters = len(_hyperprior(data.units)[0]), state["best"].numpy(), state["parameters"].numpy()
+    weights = np.array(state["weights"], float)
+    if best.shape != (width,) or parameters.shape != (len(weights), width) or not np.isfinite([best, *parameters]).all():
+        raise ValueError("parameters that do not fit the observations")
+    if not (weights >= 0).all() or abs(weights.sum() - 1) > 1e-9:
+        raise ValueError("weights that are none")
+    self.data, self.best, self.effective_members = data, best, float(state["effective"])
     with one_thread():
-        self.members, self.jitter = _conditioned(data, state["parameters"].numpy(), state["weights"])
+        self.members, self.jitter = _conditioned(data, parameters, weights.tolist())
         self.log_evidence = _log_likelihood(self.best, data)[0]
     return self
 
@@ -1010,11 +1037,12 @@ def _save(self, path):
 
 def _load(path):
     "Read a map written by `save`, which then predicts the same; `ValueError` naming the file if it is missing, damaged or of another kind."
-    state = load_state(path, "CouplingMap")
-    options = dict(state["options"])
-    self = CouplingMap(options.pop("inputs"), **options)
-    self.observations = o = Observations(self.options["inputs"], *(state[name].numpy() for name in _PARTS))
-    return _restore(self, _data(o, _units(o, self.options["critical"])), state)
+    def make(state):
+        options = dict(state["options"])
+        self = CouplingMap(options.pop("inputs"), **options)
+        self.observations = o = Observations(self.options["inputs"], *(state[name].numpy() for name in _PARTS))
+        return _restore(self, _data(o, _units(o, self.options["critical"])), state)
+    return _load_whole(path, "CouplingMap", make)
 
 
 CouplingMap.save, CouplingMap.load = _save, staticmethod(_load)

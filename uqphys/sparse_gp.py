@@ -17,11 +17,11 @@ from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
 from .architectures import check_choice
-from .gp import (_check_size, _NOISE, _prior, _TOGETHER, _columns, _functions, _in_logarithms, _log_prior, _LogNormal, _numbers, _root, _search, _set, _starts, _units,
+from .gp import (_check_repeats, _check_size, _NOISE, _prior, _TOGETHER, _columns, _functions, _in_logarithms, _log_prior, _LogNormal, _numbers, _root, _search, _set, _starts, _units,
                        _value_and_slope, _variances, KERNELS, NOISES, PathwiseDraws, make_kernel)
 from .models import _shown, check_count, check_flag, check_seed
 from .predictive import Predictive
-from .training import as_samples, load_state, save_state
+from .training import _load_whole, _plain_array, as_samples, save_state
 
 with warnings.catch_warnings():  # of what gpytorch loads: that progress bars could be prettier
     warnings.simplefilter("ignore")
@@ -132,6 +132,8 @@ def _fit_multitask(self, x, y=None, *, variance=None, groups=None, progress=True
     if np.linalg.eigvalsh(targets.T @ targets / len(targets))[0] < 1e-10:
         raise ValueError(f"y of shape {data.y.shape}: a constant or linearly dependent output; expected outputs that the others do not determine")
     new, learned = copy.copy(self), o["noise"] == "homoscedastic"
+    if (exact := (given == 0).all(1) & (not learned)).any():
+        _check_repeats(z[exact], data.y[exact], np.flatnonzero(exact))
     new.process = _Mixture(self.kernel, *map(torch.from_numpy, (z, targets, given / outside[1] ** 2)), learned)
     new.shape, new.inside, new.outside = data.x.shape[1:], inside, outside
     runs = _search(new.process, o["restarts"], o["seed"])
@@ -265,13 +267,14 @@ def _load_multitask(
     path,  # file written by `save`
 ) -> MultitaskGP:
     "Read processes that were saved; `ValueError` naming the file if it is missing, damaged or of another kind."
-    state = load_state(path, "MultitaskGP")
-    gp = MultitaskGP(state["kernel"], **state["options"])
-    gp.shape, gp.inside, gp.outside = tuple(state["shape"]), *(tuple(v.numpy() for v in state[name]) for name in ("inside", "outside"))
-    gp.process = _Mixture(gp.kernel, state["x"], state["y"], state["given"], gp.options["noise"] == "homoscedastic")
-    _set(gp.process, state["best"].numpy())
-    gp.process.arrived = state["arrived"]
-    return _conclude_multitask(gp)
+    def make(state):
+        gp = MultitaskGP(state["kernel"], **state["options"])
+        gp.shape, gp.inside, gp.outside = tuple(state["shape"]), *(tuple(v.numpy() for v in state[name]) for name in ("inside", "outside"))
+        gp.process = _Mixture(gp.kernel, state["x"], state["y"], state["given"], gp.options["noise"] == "homoscedastic")
+        _set(gp.process, state["best"].numpy())
+        gp.process.arrived = state["arrived"]
+        return _conclude_multitask(gp)
+    return _load_whole(path, "MultitaskGP", make)
 
 
 MultitaskGP.__repr__, MultitaskGP.save, MultitaskGP.load = _text_multitask, _save_multitask, staticmethod(_load_multitask)
@@ -399,7 +402,7 @@ class SparseGP:
         *,
         inducing=100,  # number m of inducing inputs, or the inputs themselves (m, p)
         move: bool = False,  # whether the search moves them, too
-        method: str = "sgpr",  # each step of the search sees all examples; "svgp": a random batch of them
+        method: str = "sgpr",  # sparse GP regression: each step of the search sees all examples; "svgp" (stochastic variational GP): a random batch of them
         batch: int = 1000,  # examples in a step of "svgp"
         noise: str = "homoscedastic",  # learned, added to what is given; "given": `variance` alone, > 0
         steps: int | None = None,  # of the search beyond a part of the examples; 0: a part decides; None: at most 30 (sgpr), 500 (svgp)
@@ -407,7 +410,7 @@ class SparseGP:
         draws: int = 200,  # joint draws in a prediction
         seed: int = 0,  # of restarts, parts and draws
     ):
-        self.inducing = check_count("inducing", inducing) if np.ndim(inducing) == 0 else _places(inducing)
+        self.inducing = _places(inducing) if isinstance(inducing, (list, tuple, np.ndarray, torch.Tensor)) else check_count("inducing", inducing)
         self.options = _checked_sparse(dict(move=move, method=method, batch=batch, noise=noise, steps=steps, restarts=restarts, draws=draws, seed=seed))
         self.kernel, self.processes = _check_kernel(kernel), None
 
@@ -425,13 +428,10 @@ def _checked_sparse(o):
 
 def _places(inducing):
     "Inducing inputs that were given, (m, p)."
-    try:
-        found = np.asarray(inducing, dtype=np.float64)
-    except (TypeError, ValueError):
-        found = np.array(np.nan)
-    if found.ndim != 2 or not found.size or not np.isfinite(found).all():
-        raise ValueError(f"inducing={_shown(inducing)}: expected a whole number >= 1, or finite inputs of shape (m, p)")
-    return found.copy()
+    found = _plain_array("inducing", inducing, what := "a whole number >= 1, or finite inputs of shape (m, p)")
+    if found.ndim != 2 or not found.size or found.dtype.kind == "b" or not np.isfinite(found).all():
+        raise ValueError(f"inducing={_shown(inducing)}: expected {what}")
+    return _check_size("inducing", found.astype(np.float64))
 
 # %% ../nbs/323_sparse_gp.ipynb #1eaaef07
 _SOME, _POOL = 2000, 5000  # examples that the starts see, and among which inducing inputs are chosen
@@ -454,7 +454,7 @@ def _learn_sparse(process, chosen, options, seed, progress):
         slow = dict(gtol=0.1, maxiter=options["steps"], hess_inv0=0.5 * (curvature + curvature.T))
         run = minimize(down(process), _numbers(process), jac=True, method="BFGS", options=slow)
         _set(process, run.x)
-    process.arrived, process.left = bool(run.success or np.abs(run.jac).max() < 0.5), 0.0
+    process.arrived, process.left = bool(run.success or np.abs(run.jac).max() < 0.5), _left(process, part)
 
 # %% ../nbs/323_sparse_gp.ipynb #ae431850
 def _batches(n, size, steps, rng):
@@ -666,7 +666,7 @@ def _load_sparse(
     path,  # file written by `save`
 ) -> SparseGP:
     "Read processes that were saved; `ValueError` naming the file if it is missing, damaged or of another kind."
-    return _restored_sparse(load_state(path, "SparseGP"))
+    return _load_whole(path, "SparseGP", _restored_sparse)
 
 
 SparseGP.__repr__, SparseGP.save, SparseGP.load = _text_sparse, _save_sparse, staticmethod(_load_sparse)

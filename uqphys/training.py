@@ -164,6 +164,15 @@ def load_state(
         raise ValueError(f"path={str(path)!r}: holds something else than {kind!r}")
     return state
 
+# %% ../nbs/21_training.ipynb #e07e57fa
+def _load_whole(path, kind, make):
+    "What `make` builds of a file of this kind; whatever in it does not fit together is a damage: `ValueError` naming the file."
+    state = load_state(path, kind)
+    try:
+        return make(state)
+    except Exception as error:
+        raise ValueError(f"path={str(path)!r}: damaged ({type(error).__name__}: {_shown(str(error))}); expected a file written by {kind}.save") from None
+
 # %% ../nbs/21_training.ipynb #bb7f95d7
 def save_network(
     path,  # file to write; an existing one is replaced
@@ -225,6 +234,8 @@ def check_device(
 # %% ../nbs/21_training.ipynb #272d606c
 def _plain_array(name, value, what):
     "An array of real numbers from an array, a tensor or lists."
+    if isinstance(value, np.ma.MaskedArray):
+        raise ValueError(f"{name} with a mask: expected numbers without one, {what}")
     try:
         value = np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
     except (TypeError, ValueError):
