@@ -782,7 +782,7 @@ def test_incomplete_files_are_refused_by_name(missing, tmp_path):
     part = state if isinstance(missing, str) else state[missing[0]]
     del part[missing if isinstance(missing, str) else missing[1]]
     save_state(tmp_path / "a.pt", state)
-    with pytest.raises(ValueError, match="path=.*a.pt.*no complete LastLayer"):
+    with pytest.raises(ValueError, match="path=.*a.pt.*damaged.*LastLayer.save"):
         LastLayer.load(tmp_path / "a.pt")
 
 

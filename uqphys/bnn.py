@@ -18,7 +18,7 @@ from .last_layer import (InverseWishart, Posterior, _first_row, _interpolate, _r
                                last_layer_interpolation, last_layer_posterior, last_layer_predictive, update_posterior)
 from .models import _shown, check_count, check_flag, check_number, check_seed, check_spins
 from .sampling import one_thread
-from .training import _class_of, as_samples, load_state, save_state, train
+from .training import _class_of, _load_whole, as_samples, save_state, train
 
 # %% ../nbs/31_bnn.ipynb #ebc76703
 class LastLayer:
@@ -438,8 +438,7 @@ def _each(change, kind, value):
 # %% ../nbs/31_bnn.ipynb #8fe6fa98
 def _load(path):
     "Read a surrogate written by `save`; `ValueError` naming the file if it is missing, damaged or of another kind."
-    state = load_state(path, "LastLayer")
-    try:
+    def make(state):
         kept = _each(torch.Tensor.numpy, torch.Tensor, state["kept"])
         surrogate = LastLayer(state["template"] and _from_data(path, state["template"]), **state["options"])
         surrogate.architecture = _from_data(path, state["network"]).eval()
@@ -447,10 +446,9 @@ def _load(path):
         kept["row_law"] = kept["row_law"] and InverseWishart(*kept["row_law"])
         for name in (*_KEPT, "_seen"):
             setattr(surrogate, name, kept[name])
-    except (KeyError, TypeError, AttributeError, RuntimeError):
-        raise ValueError(f"path={str(path)!r}: holds no complete LastLayer; expected one written by this version's save") from None
-    surrogate._rows = []
-    return surrogate
+        surrogate._rows = []
+        return surrogate
+    return _load_whole(path, "LastLayer", make)
 
 
 def _from_data(path, saved):

@@ -22,7 +22,7 @@ from .models import _shown, check_count, check_flag, check_number, check_seed
 from .posteriors import NOISES, _default_network
 from .predictive import Predictive, mixture_predictive
 from .sampling import one_thread
-from .training import _class_of, as_samples, load_state, save_state, train
+from .training import _class_of, _load_whole, as_samples, save_state, train
 
 # %% ../nbs/315_committees.ipynb #4ea48b5b
 class Calibration(NamedTuple):
@@ -504,18 +504,19 @@ def _save(self, path):
 # %% ../nbs/315_committees.ipynb #a7d785e5
 def _load(path):
     "Read a committee written by `save`; `ValueError` naming the file if it is missing, damaged or of another kind."
-    state = load_state(path, "EnsembleNet")
-    surrogate, told = EnsembleNet(**state["options"]), state["network"]
-    surrogate.kind = _class_of(path, told["name"], told["module"])
-    surrogate.networks = [surrogate.kind(**told["config"]) for _ in state["weights"]]
-    for network, weights in zip(surrogate.networks, state["weights"]):
-        network.load_state_dict(weights)
-    offset, scale, sites = state["units"]
-    surrogate.units, surrogate.calibration = (offset.numpy(), scale.numpy(), sites), Calibration(*(v.numpy() for v in state["calibration"]))
-    surrogate.coefficients = state["coefficients"].numpy()
-    surrogate.diagnostics, surrogate.doubts = state["diagnostics"], tuple(state["doubts"])
-    surrogate.template = _another(surrogate.networks[0], told["config"]["seed"], len(offset)) if state["given"] else None
-    return surrogate
+    def make(state):
+        surrogate, told = EnsembleNet(**state["options"]), state["network"]
+        surrogate.kind = _class_of(path, told["name"], told["module"])
+        surrogate.networks = [surrogate.kind(**told["config"]) for _ in state["weights"]]
+        for network, weights in zip(surrogate.networks, state["weights"]):
+            network.load_state_dict(weights)
+        offset, scale, sites = state["units"]
+        surrogate.units, surrogate.calibration = (offset.numpy(), scale.numpy(), sites), Calibration(*(v.numpy() for v in state["calibration"]))
+        surrogate.coefficients = state["coefficients"].numpy()
+        surrogate.diagnostics, surrogate.doubts = state["diagnostics"], tuple(state["doubts"])
+        surrogate.template = _another(surrogate.networks[0], told["config"]["seed"], len(offset)) if state["given"] else None
+        return surrogate
+    return _load_whole(path, "EnsembleNet", make)
 
 
 EnsembleNet.save, EnsembleNet.load = _save, staticmethod(_load)

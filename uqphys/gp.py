@@ -23,7 +23,7 @@ from .architectures import check_choice
 from .models import _shown, check_count, check_flag, check_number, check_seed
 from .predictive import Predictive, _matrix
 from .sampling import one_thread
-from .training import as_samples, load_state, save_state
+from .training import _load_whole, as_samples, save_state
 
 with warnings.catch_warnings():  # of what gpytorch loads: that progress bars could be prettier
     warnings.simplefilter("ignore")
@@ -642,8 +642,6 @@ def _save(self, path):
 # %% ../nbs/32_gp.ipynb #3aef585c
 def _restored(state, kernel):
     "Processes from plain data; kernel: the one that was fitted, if it had no name."
-    if (state["kernel"] is None) != isinstance(kernel, gpytorch.kernels.Kernel):
-        raise ValueError(f"kernel={_shown(kernel)}: expected " + ("the gpytorch kernel that was fitted" if state["kernel"] is None else f"None, for the file names {state['kernel']!r}"))
     gp = ExactGP(state["kernel"] or kernel, **state["options"])
     gp.shape, gp.inside, gp.outside = tuple(state["shape"]), *(tuple(v.numpy() for v in state[name]) for name in ("inside", "outside"))
     base, learned = _in_logarithms(make_kernel(gp.kernel, state["x"].shape[1]) if kernel is None else kernel), gp.options["noise"] == "homoscedastic"
@@ -659,13 +657,17 @@ def _load(
     kernel=None,  # the gpytorch kernel that was fitted, if it had no name; its hyperparameters come from the file
 ) -> ExactGP:
     "Read processes that were saved; `ValueError` naming the file if it is missing, damaged or of another kind."
-    state = load_state(path, "ExactGP")
-    try:
-        gp = _restored(state, kernel)
-    except RuntimeError as error:
-        raise ValueError(f"kernel={_shown(kernel)}: does not hold the hyperparameters in {path} ({_shown(error)}); expected the kernel that was fitted") from None
-    if not np.allclose(gp.log_marginal, state["log_marginal"], rtol=1e-6, atol=1e-2):
-        raise ValueError(f"kernel={_shown(kernel)}: gives the data in {path} a log marginal likelihood of {gp.log_marginal.sum():.6g} for {state['log_marginal'].sum():.6g}; "
+    def make(state):
+        if (state["kernel"] is None) != isinstance(kernel, gpytorch.kernels.Kernel):
+            wanted = "the gpytorch kernel that was fitted" if state["kernel"] is None else "None"
+            raise ValueError(f"kernel={_shown(kernel)}: expected {wanted}, for {path} names {state['kernel'] or 'none'}")
+        try:
+            return _restored(state, kernel), state["log_marginal"]
+        except RuntimeError as error:
+            raise ValueError(f"kernel={_shown(kernel)}: does not hold the hyperparameters in {path} ({_shown(error)}); expected the kernel that was fitted") from None
+    gp, told = _load_whole(path, "ExactGP", make)
+    if not np.allclose(gp.log_marginal, told, rtol=1e-6, atol=1e-2):
+        raise ValueError(f"kernel={_shown(kernel)}: gives the data in {path} a log marginal likelihood of {gp.log_marginal.sum():.6g} for {told.sum():.6g}; "
                          "expected the kernel that was fitted")
     return gp
 

@@ -19,7 +19,7 @@ from .models import (Ising, check_count, check_flag, check_number, check_seed, c
                            pattern_classes, pattern_index, pattern_spins)
 from .predictive import Predictive
 from .sampling import one_thread
-from .training import check_labelled, load_state, save_state
+from .training import _load_whole, check_labelled, save_state
 
 # %% ../nbs/321_lattice_gp.ipynb #32-006
 def lattice_operations(
@@ -462,8 +462,9 @@ def _save(self, path):
 
 def _load(path):
     "Read a process written by `save`; `ValueError` naming the file if it is missing, damaged or of another kind."
-    state = load_state(path, "LatticeGP")
-    return LatticeGP(**state["options"]).fit(state["x"].numpy(), state["y"].numpy()[:, None])
+    def make(state):
+        return LatticeGP(**state["options"]).fit(state["x"].numpy(), state["y"].numpy()[:, None])
+    return _load_whole(path, "LatticeGP", make)
 
 
 LatticeGP.save, LatticeGP.load = _save, staticmethod(_load)

@@ -25,7 +25,7 @@ from .lattice_gp import _configurations, distinct_rows, linear_terms, pattern_la
 from .models import _shown, check_count, check_flag, check_number, check_seed, pattern_classes, pattern_spins
 from .predictive import Predictive, _matrix
 from .sampling import one_thread
-from .training import check_labelled, load_state, save_state
+from .training import _load_whole, check_labelled, save_state
 
 with warnings.catch_warnings():  # that progress bars could be prettier
     warnings.simplefilter("ignore")
@@ -913,15 +913,16 @@ def _gp_save(self, path):
 # %% ../nbs/322_lattice_kernels.ipynb #322-064
 def _gp_load(path):
     "Read a process written by `save`; `ValueError` naming the file if it is missing, damaged or of another kind."
-    s = load_state(path, "ExtensiveGP")
-    kinds = {"patterns": PatternKernel, "shells": ShellKernel}
-    gp = ExtensiveGP([kinds[config[0]](*config[1:]) for config in s["kernels"]], **s["options"])
-    x, y, variance, top = (s[name].numpy() for name in ("x", "y", "variance", "top"))
-    reduced = _reduced(_problem(gp.kernels, x, y, variance))
-    with one_thread():
-        components = [_component(reduced, gp.kernels, theta.numpy(), weight) for theta, weight in s["components"]]
-    gp.fitted = _Fitted(x, y, variance, s["unit"], top, components, s["facts"])
-    return gp
+    def make(state):
+        kinds = {"patterns": PatternKernel, "shells": ShellKernel}
+        gp = ExtensiveGP([kinds[config[0]](*config[1:]) for config in state["kernels"]], **state["options"])
+        x, y, variance, top = (state[name].numpy() for name in ("x", "y", "variance", "top"))
+        reduced = _reduced(_problem(gp.kernels, x, y, variance))
+        with one_thread():
+            components = [_component(reduced, gp.kernels, theta.numpy(), weight) for theta, weight in state["components"]]
+        gp.fitted = _Fitted(x, y, variance, state["unit"], top, components, state["facts"])
+        return gp
+    return _load_whole(path, "ExtensiveGP", make)
 
 
 ExtensiveGP.summary, ExtensiveGP.__repr__ = _summary, _gp_text

@@ -18,7 +18,7 @@ from .datasets import Samples
 from .models import _shown, check_count, check_number, check_seed
 from .predictive import Predictive, mixture_predictive
 from .sampling import one_thread
-from .training import _class_of, as_samples, load_state, save_state
+from .training import _class_of, _load_whole, as_samples, save_state
 
 # %% ../nbs/311_posteriors.ipynb #776ecf2f
 class _Block(NamedTuple):
@@ -578,13 +578,14 @@ def _save(self, path):
 @classmethod
 def _load(cls, path):
     "Read a surrogate written by `save`; `ValueError` naming the file if it is missing, damaged or of another kind."
-    state = load_state(path, cls.__name__)
-    surrogate = cls(None, **state["options"])
-    surrogate.prior, surrogate.weights = _prior_of(path, state["prior"]), state["weights"]
-    surrogate.template = surrogate.prior.network
-    surrogate.diagnostics, surrogate.doubts, surrogate.inference = state["diagnostics"], tuple(state["doubts"]), None
-    surrogate._restore(state)
-    return surrogate
+    def make(state):
+        surrogate = cls(None, **state["options"])
+        surrogate.prior, surrogate.weights = _prior_of(path, state["prior"]), state["weights"]
+        surrogate.template = surrogate.prior.network
+        surrogate.diagnostics, surrogate.doubts, surrogate.inference = state["diagnostics"], tuple(state["doubts"]), None
+        surrogate._restore(state)
+        return surrogate
+    return _load_whole(path, cls.__name__, make)
 
 
 BayesianNetwork.save, BayesianNetwork.load = _save, _load

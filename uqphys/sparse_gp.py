@@ -17,8 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
 from .architectures import check_choice
-from .gp import (_check_repeats, _check_size, _NOISE, _prior, _TOGETHER, _columns, _functions, _in_logarithms, _log_prior, _LogNormal, _numbers, _root, _search, _set, _starts, _units,
-                       _value_and_slope, _variances, KERNELS, NOISES, PathwiseDraws, make_kernel)
+from .gp import (_check_repeats, _check_size, _NOISE, _prior, _TOGETHER, _columns, _functions, _in_logarithms, _log_prior, _LogNormal, _numbers,
+                       _root, _search, _set, _starts, _units, _value_and_slope, _variances, KERNELS, NOISES, PathwiseDraws, make_kernel)
 from .models import _shown, check_count, check_flag, check_seed
 from .predictive import Predictive
 from .training import _load_whole, _plain_array, as_samples, save_state

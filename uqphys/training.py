@@ -171,6 +171,8 @@ def _load_whole(path, kind, make):
     try:
         return make(state)
     except Exception as error:
+        if isinstance(error, ValueError) and str(path) in str(error):  # says all that is to be said
+            raise
         raise ValueError(f"path={str(path)!r}: damaged ({type(error).__name__}: {_shown(str(error))}); expected a file written by {kind}.save") from None
 
 # %% ../nbs/21_training.ipynb #bb7f95d7
