@@ -5,13 +5,16 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from uqphys.ensembles import append, load, repair, sample_to, save
 from uqphys.models import Ising, Phi4
@@ -63,7 +66,15 @@ def kill_after(target, arguments, seconds):
 
 def in_a_group(target, *arguments):
     os.setpgid(0, 0)
+    with_locks_of_its_own()
     target(*arguments)
+
+
+def with_locks_of_its_own():
+    "As in a process that was not forked: tqdm and numba have locks which forks share, and the killed may have held them."
+    tqdm.set_lock(threading.RLock())
+    assert hasattr(numba.np.ufunc.parallel, "_backend_init_process_lock")
+    numba.np.ufunc.parallel._backend_init_process_lock = multiprocessing.RLock()
 
 
 def with_group(pid):
@@ -89,6 +100,23 @@ def test_children_begin_with_everything_imported(tmp_path):
     "Else nearly all of their lives would be spent on imports, and nearly all kills fall there."
     assert not kill_after(tell_preloaded, (tmp_path / "told",), 300)
     assert (tmp_path / "told").read_text() == "True"
+
+
+def dies_with_the_lock():
+    tqdm.get_lock().acquire()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_who_dies_with_the_lock_of_progress_bars_holds_nobody_up(tmp_path):
+    "tqdm's lock is shared with forked processes. It stays taken for all children that have no other."
+    for target, arguments, code in ((dies_with_the_lock, (), -signal.SIGKILL), (run_child, ("wolff", tmp_path / "run"), 0),
+                                    (sweep_child, (tmp_path / "sweep", 1), 0)):
+        child = START.Process(target=target, args=arguments)
+        child.start()
+        child.join(120)
+        exitcode = child.exitcode
+        child.kill()
+        assert exitcode == code, target
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -204,7 +232,6 @@ def test_a_dask_worker_is_killed(tmp_path):
             pid = next(iter(client.run(os.getpid).values()))
             os.kill(pid, signal.SIGKILL)
             killed.append(pid)
-        import threading
         murderer = threading.Thread(target=murder)
         murderer.start()
         table = sweep(**GRID, folder=tmp_path / "dask", executor=executor, **big)

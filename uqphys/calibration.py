@@ -258,8 +258,8 @@ def rescale(
         if not 0 < check_number(name, value, what := "must be a finite number > 0 and < 1e150, a factor on a standard deviation") < 1e150:
             raise ValueError(f"{name}={_shown(value)}: {what}")
     p, noise = predictive, None if predictive.noise is None else aleatoric**2 * predictive.noise
-    draws = p.mean + epistemic * (p.draws - p.mean)
-    return replace(p, epistemic=epistemic**2 * p.epistemic, aleatoric=aleatoric**2 * p.aleatoric, draws=draws, noise=noise)
+    draws, law = p.mean + epistemic * (p.draws - p.mean), None if p.law is None else p.law.stretch(epistemic, aleatoric)
+    return replace(p, epistemic=epistemic**2 * p.epistemic, aleatoric=aleatoric**2 * p.aleatoric, draws=draws, noise=noise, law=law)
 
 # %% ../nbs/301_calibration.ipynb #039bcb28
 @dataclass(frozen=True)
@@ -290,7 +290,7 @@ def _rows_log_prob(predictive, y):
     "Log density of each row as a function of the logarithms of the two factors."
     if (far := np.abs((y - predictive.mean) / np.sqrt(predictive.variance)).max()) > 1e140:
         raise ValueError(f"y: {far:.3g} predicted standard deviations from the mean; expected less than 1e140")
-    light = predictive if _law(predictive) == "mixture" else replace(predictive, draws=predictive.draws[:1], noise=None)
+    light = predictive if _law(predictive) in ("mixture", "own") else replace(predictive, draws=predictive.draws[:1], noise=None)
     return lambda logs: log_prob(rescale(light, *np.exp(logs)), y)
 
 

@@ -27,7 +27,6 @@ import numpy as np
 import xarray as xr
 import zarr
 from numcodecs import Blosc
-from tqdm import tqdm
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore
@@ -35,7 +34,7 @@ from . import __version__
 from .models import Model, _shown, check_count, check_flag, site_values
 from .sampling import (_block, _check_run, _burn_in, _couplings, _dataset, _describe, _energies, _freeze, _generators, _law_of,
                              _origin, _paced, _record, _report, _root, _running, _skip, _thaw, _tuned, _warn_if_short,
-                             choose_method)
+                             choose_method, progress_bar)
 
 # %% ../nbs/12_ensembles.ipynb #12-008
 def _encode(block):
@@ -878,7 +877,7 @@ def _finish(store, manifest, model, draws, settings, reason, progress):
     told = manifest["run"]
     asked, thin = told["asked"], told["asked"]["thin"]
     root = _root(asked["seed"], model, asked["beta"], asked["method"])
-    with tqdm(total=draws * thin, unit="sweep", disable=not progress, delay=1, leave=False) as bar:
+    with progress_bar(draws * thin, progress, unit="sweep", delay=1, leave=False) as bar:
         _prepare(store, manifest, model, root, draws, settings, bar)
         bar.reset(total=told["burn_in"] + draws * thin)
         law = (model, asked["beta"], asked["method"], told["settings"])

@@ -43,8 +43,9 @@ class Predictive:
     and Student law that of f across outputs as well. The law of y at one input is normal, or Student t with these
     variances where `degrees_of_freedom` is given (multivariate t: outputs, and all inputs of a sample, share one scale), or
     the equal mixture of the normals around each draw where `noise` is given; mean and variances must then be those of
-    the mixture. With both, the law is the Student t, and `noise` is what `sample` adds to a draw. The arrays are copies
-    that cannot be written to. `ValueError` for arrays that do not fit together.
+    the mixture. With both, the law is the Student t, and `noise` is what `sample` adds to a draw. A surrogate that knows
+    another law (`uqphys.mdn`) hands it over as `law`, which answers for cdf, quantile, log_prob, crps, sample, take and stretch.
+    The arrays are copies that cannot be written to. `ValueError` for arrays that do not fit together.
     """
 
     mean: np.ndarray  # E[y], (n, d)
@@ -54,19 +55,20 @@ class Predictive:
     correlation: np.ndarray | None = None  # (d, d), symmetric, positive definite, ones on its diagonal
     degrees_of_freedom: float | None = None  # of a Student t, > 2 so that there is a variance
     noise: np.ndarray | None = None  # variance of the noise that belongs to each draw, (s, n, d)
+    law: object | None = None  # the law of y, where it is none of these three
 
     def __post_init__(self):
         _check_predictive(self)
 
 # %% ../nbs/30_predictive.ipynb #eed149cb
 def _law(p):
-    "Which law a predictive has: normal, student or mixture."
-    return "student" if p.degrees_of_freedom is not None else "mixture" if p.noise is not None else "normal"
+    "Which law a predictive has: own, normal, student or mixture."
+    return "own" if p.law is not None else "student" if p.degrees_of_freedom is not None else "mixture" if p.noise is not None else "normal"
 
 
 def _predictive_text(self):
     (s, n, d), rms = self.draws.shape, lambda v: np.sqrt(v.mean())
-    law = {"normal": "", "mixture": "; mixture of normals", "student": f"; Student t, {self.degrees_of_freedom} degrees of freedom"}[_law(self)]
+    law = {"own": f"; {p.law}" if (p := self).law is not None else "", "normal": "", "mixture": "; mixture of normals", "student": f"; Student t, {self.degrees_of_freedom} degrees of freedom"}[_law(self)]
     return (f"Predictive({n} inputs, {d} outputs, {s} joint draws; root-mean-square "
             f"epistemic {rms(self.epistemic):.3g}, aleatoric {rms(self.aleatoric):.3g}{law})")
 
@@ -189,6 +191,8 @@ def sample_predictive(
     "Samples of y: each is one of the joint draws plus fresh noise at every input, of that draw's own size where it is known."
     _check_belief(predictive)
     k, rng = _check_size("k", k, predictive.mean.size), np.random.default_rng(check_seed(seed))
+    if _law(predictive) == "own":
+        return predictive.law.sample(k, rng)
     chosen = rng.permutation(np.resize(rng.permutation(len(predictive.draws)), k))  # each draw as often as any other, to one
     noise = rng.standard_normal((k, *predictive.mean.shape)) @ _cholesky(predictive).T
     if predictive.noise is not None:
@@ -222,6 +226,8 @@ def cdf(
     "Probability that a new observation is below y, at each input and output apart."
     _check_belief(predictive)
     y = _matrix("y", y, predictive.mean.shape)
+    if _law(predictive) == "own":
+        return predictive.law.cdf(y)
     with np.errstate(over="ignore", divide="ignore"):
         if _law(predictive) == "mixture":
             centre, width = _components(predictive)
@@ -251,6 +257,8 @@ def _mixture_root(centre, width, p, unit):
 # %% ../nbs/30_predictive.ipynb #5dfc0209
 def _quantile(predictive, p):
     "The p-quantile of y, (n, d)."
+    if _law(predictive) == "own":
+        return predictive.law.quantile(p)
     if _law(predictive) != "mixture":
         return predictive.mean + _standard(predictive).ppf(p) * _scale(predictive)
     flat = [part.reshape(len(part), -1) for part in _components(predictive)]
@@ -303,6 +311,8 @@ def log_prob(
     y, law = _matrix("y", y, predictive.mean.shape), _law(predictive)
     if not (predictive.variance > 0).all():
         raise ValueError("variance=0: a density needs a positive total variance at every input")
+    if law == "own":
+        return predictive.law.log_prob(y)
     if law == "mixture" and not (predictive.noise > 0).all():
         raise ValueError("noise=0: the density of a mixture needs noise of positive variance at every draw and input")
     if law == "mixture":
@@ -328,8 +338,9 @@ def take(
     if chosen.ndim != 1 or len(chosen) == 0:
         raise ValueError(f"rows={_shown(rows)}: expected whole numbers, a slice or a mask that select at least one of the {n} inputs")
     noise = None if predictive.noise is None else predictive.noise[:, chosen]
+    law = None if predictive.law is None else predictive.law.take(chosen)
     return Predictive(predictive.mean[chosen], predictive.epistemic[chosen], predictive.aleatoric[chosen], predictive.draws[:, chosen],
-                      predictive.correlation, predictive.degrees_of_freedom, noise)
+                      predictive.correlation, predictive.degrees_of_freedom, noise, law)
 
 # %% ../nbs/30_predictive.ipynb #ab4bb540
 def _sample(
@@ -365,6 +376,8 @@ def _crps(p, y):
     "Continuous ranked probability score of each observation, (n, d), in closed form."
     import scoringrules
 
+    if _law(p) == "own":
+        return p.law.crps(y)
     if _law(p) == "normal":
         return scoringrules.crps_normal(y, p.mean, _scale(p))
     if _law(p) == "student":
@@ -376,6 +389,8 @@ def _crps(p, y):
 
 def _members(p, k, seed):
     "Samples (k, n, d) whose pairs are independent: where the law is the mixture of the draws, these are chosen with repetition."
+    if _law(p) == "own":
+        return p.law.sample(k, np.random.default_rng(check_seed(seed)), balanced=False)
     if _law(p) != "mixture":
         return p.sample(k, seed)
     chosen = np.random.default_rng([check_seed(seed), 1]).integers(len(p.draws), size=k)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PROPOSE', 'METHODS', 'site_at', 'Tables', 'interaction_tables', 'acceptance_table', 'colour_sites', 'random_state',
            'next_word', 'observables_from_sums', 'flip_table', 'Method', 'find_method', 'choose_method',
-           'start_patterns', 'equilibration', 'sample', 'one_thread']
+           'start_patterns', 'equilibration', 'progress_bar', 'sample', 'one_thread']
 
 # %% ../nbs/10_sampling.ipynb #10-002
 import dataclasses
@@ -715,6 +715,29 @@ def _measure(model, x):
         raise ValueError(f"model.observables: nan for {bad}; every observable must be a number")
     return values
 
+# %% ../nbs/10_sampling.ipynb #8620ed33
+class _NoBar:
+    "Stands in for a bar that nobody wants to see, and takes no lock."
+
+    def update(self, n=1): pass
+
+    def reset(self, total=None): pass
+
+    def set_postfix_str(self, text, refresh=True): pass
+
+    def __enter__(self): return self
+
+    def __exit__(self, *error): return False
+
+
+def progress_bar(
+    total: int,  # of what is counted
+    progress: bool,  # is a bar to be shown?
+    **options,  # of tqdm
+):
+    "A bar of tqdm, or something silent. tqdm's lock is shared with forked processes, and one that is killed holding it would stop all others."
+    return tqdm(total=total, **options) if progress else _NoBar()
+
 # %% ../nbs/10_sampling.ipynb #10-112
 class _Run(NamedTuple):
     "Chains on their way: who moves them, on which threads, and the bar that shows it."
@@ -928,7 +951,7 @@ def sample(
     _check_run(model, beta, draws, chains, burn_in, thin, seed, keep, settings, progress)
     method, reason = choose_method(model, method)
     law = (model, beta, method, _tuned(model, beta, method, settings, root := _root(int(seed), model, float(beta), method)))
-    with tqdm(total=draws * thin, unit="sweep", disable=not progress, delay=1, leave=False) as bar:
+    with progress_bar(draws * thin, progress, unit="sweep", delay=1, leave=False) as bar:
         wait, said = _burn_in(*law, root, draws * thin, bar) if burn_in == "auto" else (int(burn_in), "asked for")
         series, configs, made = _draw(law, _generators(root, chains), wait, draws, thin, keep == "configs", bar)
     _warn_if_short(series, thin, burn_in)

@@ -18,12 +18,11 @@ from typing import NamedTuple
 import numba
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 from .analysis import DERIVED, estimates
 from .ensembles import (_check_settings, _damage, _folder, _interval, _read_manifest, _refuse_other_call, _sample_energies,
                               _unwritable, _wish, load, sample_to)
 from .models import Model, _shown, check_beta, check_flag
-from .sampling import _check_run, _couplings, _root, _tuned, choose_method, find_method
+from .sampling import _check_run, _couplings, _root, _tuned, choose_method, find_method, progress_bar
 
 # %% ../nbs/121_sweeps.ipynb #121-007
 class _Point(NamedTuple):
@@ -253,7 +252,7 @@ def _work(point):
 
 def _bar(points, progress):
     form = "{l_bar}{bar}| {elapsed} gone, {remaining} left{postfix}"
-    bar = tqdm(total=sum(map(_work, points)) or 1, disable=not progress or not points, bar_format=form)
+    bar = progress_bar(sum(map(_work, points)) or 1, progress and bool(points), bar_format=form)
     bar.set_postfix_str(f"0 of {len(points)} points")
     bar.count, bar.points = 0, len(points)
     return bar

@@ -13,11 +13,10 @@ import numba
 import numpy as np
 import xarray as xr
 from scipy.special import erfcinv
-from tqdm import tqdm
 from .models import Model, check_beta, check_number
 from .sampling import METHODS as ALL_METHODS
 from .sampling import (Method, choose_method, find_method, _burn_in, _check_run, _describe, _generators, _measure, _origin, _record,
-                             _report, _root, _Run, _skip, _starts, _TUNING)
+                             _report, _root, _Run, _skip, _starts, _TUNING, progress_bar)
 
 # %% ../nbs/104_tempering.ipynb #104-008
 def _exchange(first, second):
@@ -227,7 +226,7 @@ def temper(
     _check_run(model, betas[-1], draws, chains, burn_in, thin, seed, keep, None, progress)
     pilots = _generators(root := _root(int(seed), model, betas, "tempering"), 4, _TUNING)
     settings, wait, said = _tune(model, betas[-1], _starts(model, pilots), pilots, betas, around), burn_in, "asked for"
-    with tqdm(total=draws * thin, unit="sweep", disable=not progress, delay=1, leave=False) as bar:
+    with progress_bar(draws * thin, progress, unit="sweep", delay=1, leave=False) as bar:
         if burn_in == "auto":
             wait, said = _burn_in(model, betas[-1], "tempering", settings, root, draws * thin, bar)
         series, configs, made = _record_all(model, settings, _generators(root, chains), int(wait), draws, thin, keep, bar)
