@@ -6,7 +6,7 @@
 __all__ = ['SHELLS', 'BOLTZMANN', 'check_fraction', 'random_environments', 'environments', 'shell_sums', 'Vacancy',
            'first_shell_classes', 'DefectDensity', 'exact_density', 'brute_force_labels', 'sampled_density']
 
-# %% ../nbs/012_defects.ipynb #b2798d65
+# %% ../nbs/012_defects.ipynb #2049bba5
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from scipy.special import logsumexp, ndtr
 from scipy.stats import binom
 from .models import (_shown, check_beta, check_count, check_number, check_real, check_seed, check_spins, fcc_shells, fcc_triangles)
 
-# %% ../nbs/012_defects.ipynb #df37e455
+# %% ../nbs/012_defects.ipynb #82636b8b
 SHELLS = (12, 6, 24)  # atoms in the first three shells of the fcc lattice
 BOLTZMANN = 8.617333262e-5  # eV per kelvin (CODATA 2018)
 
@@ -40,7 +40,7 @@ def random_environments(
     coins = np.random.default_rng(check_seed(seed)).random(size) < x
     return np.where(coins, 1, -1).astype(np.int8)
 
-# %% ../nbs/012_defects.ipynb #b1e3d526
+# %% ../nbs/012_defects.ipynb #e062ae67
 def environments(
     x: np.ndarray,  # configurations of an alloy, int8 (n, L1, L2, L3), lengths >= 5 so that no atom appears twice
     sites=None,  # centres, whole numbers (k, 3); None: every site
@@ -57,7 +57,7 @@ def environments(
     i, j, k = np.moveaxis((sites[:, None] + steps) % shape, -1, 0)
     return np.asarray(x, dtype=np.int8)[:, i, j, k]
 
-# %% ../nbs/012_defects.ipynb #69615a79
+# %% ../nbs/012_defects.ipynb #0f25d0b7
 def shell_sums(
     environment: np.ndarray,  # spins (..., 42)
 ) -> np.ndarray:  # int64 (..., 4)
@@ -76,7 +76,7 @@ def _first_shell_edges():
     number = {tuple(map(int, step)): k for k, step in enumerate(fcc_shells(1)[0])}
     return np.array([[number[tuple(map(int, corner))] for corner in pair] for pair in fcc_triangles()])
 
-# %% ../nbs/012_defects.ipynb #e212dcc3
+# %% ../nbs/012_defects.ipynb #cfd7c1d0
 @dataclass(frozen=True)
 class Vacancy:
     "The formation energy of a vacancy on the fcc lattice from its 42 neighbours; energies in eV. See the formula above it."
@@ -96,7 +96,7 @@ class Vacancy:
         if self.strain < 0:
             raise ValueError(f"strain={_shown(self.strain)}: must be a number >= 0")
 
-# %% ../nbs/012_defects.ipynb #baf7c94d
+# %% ../nbs/012_defects.ipynb #5068cd29
 def _seen(vacancy, s1, p1):
     "The part of the energy that the first shell decides."
     return vacancy.base + vacancy.pairs[0] * s1 + vacancy.triplet * p1
@@ -118,7 +118,7 @@ def _vacancy_energy(self, environment, seed=None):
 
 Vacancy.energy = _vacancy_energy
 
-# %% ../nbs/012_defects.ipynb #b56592ce
+# %% ../nbs/012_defects.ipynb #4a33b00a
 def first_shell_classes() -> tuple[np.ndarray, np.ndarray]:  # (S1, P1) of each class, int64 (41, 2); how many arrangements, int64 (41,)
     "The 4096 arrangements of the first shell, sorted by what the energy knows of them."
     spins = np.ones((4096, 42), np.int8)
@@ -133,7 +133,7 @@ class DefectDensity:
     log_weights: np.ndarray  # (m,), natural logarithms; together the weights are 1
     strain: float  # width of each Gaussian, eV
 
-# %% ../nbs/012_defects.ipynb #1c639973
+# %% ../nbs/012_defects.ipynb #d7a2d993
 def exact_density(
     vacancy: Vacancy,  # the law of the energies
     composition: float,  # fraction of B in a random alloy, between 0 and 1
@@ -148,7 +148,7 @@ def exact_density(
     energies = _seen(vacancy, *n1.T)[:, None] + hidden
     return DefectDensity(energies.ravel(), (log_n1[:, None] + log_hidden).ravel(), vacancy.strain)
 
-
+# %% ../nbs/012_defects.ipynb #518dd7bc
 def _check_vacancy(vacancy):
     if not isinstance(vacancy, Vacancy):
         raise ValueError(f"vacancy={_shown(vacancy)}: must be a Vacancy")
@@ -165,7 +165,7 @@ def _first_shell(x, wanted):
     B = (sums[:, 0] + 12) // 2
     return sums, np.log(counts) + B * np.log(x) + (12 - B) * np.log1p(-x)
 
-# %% ../nbs/012_defects.ipynb #b7583943
+# %% ../nbs/012_defects.ipynb #7e0c5b97
 def _log_z(self, beta) -> np.ndarray:
     "ln Z = ln Σ p e^{-βE} at inverse temperatures beta (...), 1/eV: the logarithm of the concentration of defects."
     beta = _betas(beta)
@@ -189,7 +189,7 @@ def _betas(beta):
 
 DefectDensity.log_z, DefectDensity.mean_energy = _log_z, _mean_energy
 
-# %% ../nbs/012_defects.ipynb #e9ae9bd0
+# %% ../nbs/012_defects.ipynb #060bc639
 def _density(self, energy) -> np.ndarray:
     "g(E), 1/eV, at energies (k,), eV; the strain must not be 0."
     if self.strain == 0:
@@ -207,7 +207,7 @@ def _cumulative(self, energy) -> np.ndarray:
 
 DefectDensity.density, DefectDensity.cumulative = _density, _cumulative
 
-# %% ../nbs/012_defects.ipynb #fa2f0593
+# %% ../nbs/012_defects.ipynb #f30cd711
 def brute_force_labels(
     density: DefectDensity,  # the true density of states
     beta,  # inverse temperatures (...), 1/eV
@@ -221,7 +221,7 @@ def brute_force_labels(
     beta = _betas(beta)
     return np.expm1(density.log_z(2 * beta) - 2 * density.log_z(beta)) / error**2
 
-# %% ../nbs/012_defects.ipynb #ff8001f7
+# %% ../nbs/012_defects.ipynb #d1746078
 def sampled_density(
     vacancy: Vacancy,  # the law of the energies
     environment: np.ndarray,  # environments from a long run, spins (..., 42), all of the same weight

@@ -11,6 +11,7 @@ __all__ = ['OBSERVABLES', 'FIELD_OBSERVABLES', 'ALLOY_OBSERVABLES', 'check_numbe
            'short_range_order', 'check_real']
 
 # %% ../nbs/00_models.ipynb #00-002
+import functools
 import hashlib
 import itertools
 import math
@@ -795,22 +796,34 @@ class CustomModel(_TriedModel):
         return f"CustomModel({self.shape}, {_name_of(self.energy.function)} #{self._print}, {self.values!r}{told})"
 
 # %% ../nbs/00_models.ipynb #8d7e9023
+@functools.cache
+def _fcc_steps(most) -> tuple:
+    "The first shells of the fcc lattice, computed once; nobody may write to them."
+    steps = np.array(list(itertools.product(range(-most - 1, most + 2), repeat=3)))
+    i, j, k = steps.T
+    square = ((j + k) ** 2 + (i + k) ** 2 + (i + j) ** 2) // 2
+    shells = tuple(steps[square == length] for length in np.unique(square)[1:most + 1])
+    for shell in shells:
+        shell.flags.writeable = False
+    return shells
+
+
 def fcc_shells(
     most: int = 3,  # how many shells, at most 20
 ) -> list:  # arrays of steps in primitive coordinates: (12, 3), (6, 3), (24, 3), ...
     "The neighbours of a site of the face-centred cubic lattice, shell by shell, the nearest first."
     if check_count("most", most) > 20:
         raise ValueError(f"most={_shown(most)}: must be at most 20")
-    steps = np.array(list(itertools.product(range(-most - 1, most + 2), repeat=3)))
-    i, j, k = steps.T
-    square = ((j + k) ** 2 + (i + k) ** 2 + (i + j) ** 2) // 2
-    return [steps[square == length] for length in np.unique(square)[1:most + 1]]
+    return list(_fcc_steps(int(most)))
 
 # %% ../nbs/00_models.ipynb #aa030558
+@functools.cache
 def fcc_triangles() -> np.ndarray:  # steps to two corners, (24, 2, 3)
     "The triangles of nearest neighbours of the fcc lattice that have a given site as one corner: steps to the other two."
     near = [tuple(map(int, step)) for step in fcc_shells(1)[0]]
-    return np.array([pair for pair in itertools.combinations(near, 2) if tuple(np.subtract(*pair)) in near])
+    found = np.array([pair for pair in itertools.combinations(near, 2) if tuple(np.subtract(*pair)) in near])
+    found.flags.writeable = False  # computed once, for all
+    return found
 
 
 def _stepped(x, step):
@@ -833,13 +846,15 @@ def _alloy_energy(model, x):
     return energy
 
 
-def _alloy_field(model, x):
-    "The derivative of the energy by every spin, (..., *shape) float64."
-    field = -model.h + np.zeros(x.shape)
-    for V, shell in zip(model.pairs, fcc_shells()):
-        field += V * sum(_stepped(x, step) for step in shell) if V else 0.0
+def _alloy_field(model, x, sites):
+    "The derivative of the energy by the spins at sites (k, 3), (n, k) float64, for x (n, *shape)."
+    around = lambda steps: x.reshape(len(x), -1)[:, np.ravel_multi_index(tuple(np.moveaxis((sites[:, None] + steps) % model.shape, -1, 0)), model.shape)]
+    field = np.full((len(x), len(sites)), -model.h)
+    for V, shell in zip(model.pairs, fcc_shells() if any(model.pairs) else ()):
+        field += V * around(shell).sum(-1, dtype=float) if V else 0.0
     if model.triplet:
-        field += model.triplet * sum(_stepped(x, a) * _stepped(x, b) for a, b in fcc_triangles())
+        first, second = np.moveaxis(fcc_triangles(), 1, 0)
+        field += model.triplet * (around(first) * around(second)).sum(-1, dtype=float)
     return field
 
 # %% ../nbs/00_models.ipynb #7604dddc
@@ -876,8 +891,7 @@ def _alloy_changes(self, x, sites, new) -> np.ndarray:
     "E(x with new[:, j] at sites[j] alone) - E(x): float64 (n, k), for x (n, *shape), sites (k, 3), new (n, k)."
     sites, new = np.asarray(sites), np.asarray(new)
     _check_changes(self, x, sites, new)
-    x, at = x.astype(np.float64), (slice(None), *sites.T)
-    return (new - x[at]) * _alloy_field(self, x)[at]
+    return (new - x[(slice(None), *sites.T)].astype(float)) * _alloy_field(self, x, sites)
 
 
 BinaryAlloy.energy_changes = _alloy_changes

@@ -44,7 +44,7 @@ class Predictive:
     variances where `degrees_of_freedom` is given (multivariate t: outputs, and all inputs of a sample, share one scale), or
     the equal mixture of the normals around each draw where `noise` is given; mean and variances must then be those of
     the mixture. With both, the law is the Student t, and `noise` is what `sample` adds to a draw. A surrogate that knows
-    another law (`uqphys.mdn`) hands it over as `law`, which answers for cdf, quantile, log_prob, crps, sample, take and stretch.
+    another law (a mixture density network) hands it over as `law`, which answers for cdf, quantile, log_prob, crps, sample, take and stretch.
     The arrays are copies that cannot be written to. `ValueError` for arrays that do not fit together.
     """
 
@@ -301,7 +301,7 @@ def _whitened(p, residual, variance):
     z = np.linalg.solve(L, (residual / np.sqrt(variance))[..., None])[..., 0] if p.correlation is not None else residual / np.sqrt(variance)
     return z, 0.5 * np.log(variance).sum(-1) + np.log(np.diag(L)).sum()
 
-
+# %% ../nbs/30_predictive.ipynb #0d4a97dc
 def log_prob(
     predictive: Predictive,  # what a surrogate believes
     y,  # observations (n, d)
@@ -386,7 +386,7 @@ def _crps(p, y):
     parts = [_crps_mixture(y.ravel()[i : i + 64], centre[i : i + 64], width[i : i + 64]) for i in range(0, y.size, 64)]  # some rows at a time
     return np.concatenate(parts).reshape(y.shape)
 
-
+# %% ../nbs/30_predictive.ipynb #bbd94544
 def _members(p, k, seed):
     "Samples (k, n, d) whose pairs are independent: where the law is the mixture of the draws, these are chosen with repetition."
     if _law(p) == "own":
