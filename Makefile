@@ -27,7 +27,7 @@ test: export OMP_NUM_THREADS = 1
 test: export MKL_NUM_THREADS = 1
 test: export OPENBLAS_NUM_THREADS = 1
 test: export MPLBACKEND = agg
-test: $(DEV) ## run every notebook, then tests/ (< 25 min on 2 cores)
+test: $(DEV) ## run every notebook, then tests/ (about an hour on 2 slow cores)
 	@status=0; \
 	echo "== notebooks"; $(BIN)/nbdev_test --n_workers $(WORKERS) --timing || status=1; \
 	echo "== tests"; $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder || status=1; \
@@ -44,9 +44,9 @@ bench: $(BENCH) ## speed of the samplers and of Bayesian networks, beside their 
 docs: $(DEV) ## render the site to _site/ (Quarto where it is installed, else smalldocs)
 	$(BIN)/python tools/docs.py
 
-notebooks: $(DEV) ## export, execute every notebook from clean, store the outputs, make README.md (< 10 min)
+notebooks: $(DEV) ## export, execute every notebook from clean, store the outputs, make README.md (about 40 min)
 	$(BIN)/nbdev_export
-	$(BIN)/python tools/execute.py
+	$(BIN)/python tools/execute.py --budget 3600
 	$(MAKE) --no-print-directory export
 
 export: $(DEV) ## notebooks -> uqphys/ and README.md; strip the notebooks' metadata

@@ -19,7 +19,7 @@ PRIMITIVE = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]) / 2
 
 # ---- the alloy
 
-@pytest.mark.parametrize("shape", [(3, 3, 3), (4, 3, 5)])
+@pytest.mark.parametrize("shape", [(3, 3, 3), (4, 3, 5), (4, 5, 4)])
 def test_the_energy_is_that_of_atoms_in_space(shape):
     model = BinaryAlloy(shape, pairs=(0.3, -0.2, 0.1), triplet=0.05, h=0.4)
     x = random_spins(shape, 2, seed=1)
@@ -50,19 +50,42 @@ def test_changes_are_differences():
     assert not model.energy_changes(x, sites, x.reshape(3, -1)).any()
 
 
+def test_triangles_by_distance():
+    near = fcc_shells(1)[0]
+    length = lambda step: ((np.asarray(step) @ PRIMITIVE) ** 2).sum()
+    wanted = {frozenset((tuple(a), tuple(b))) for a in near for b in near if abs(length(a - b) - 0.5) < 1e-9}
+    assert {frozenset(map(tuple, pair)) for pair in fcc_triangles()} == wanted and len(wanted) == 24
+    fcc_shells(1)[0][:] = 0
+    fcc_triangles()[:] = 0
+    assert fcc_shells(1)[0].any() and fcc_triangles().any()  # what is handed out is a copy
+
+
 def test_the_sampler_knows_the_alloy():
-    "Without bonds every atom is alone; with weak ones the energy follows the high-temperature series."
+    "Without bonds every atom is alone; with weak ones the energy is that of random alloys with Boltzmann's weights. The triplet matters."
     alone = sample(BinaryAlloy((4, 4, 4), pairs=(0.0,), h=0.5), 1.0, draws=100, chains=8, burn_in=10, seed=1, progress=False)
     m = alone.m.values
     assert abs(m.mean() - np.tanh(0.5)) < 5 * np.sqrt((1 - np.tanh(0.5) ** 2) / 64 / m.size * 3)
-    model, beta = BinaryAlloy((4, 4, 4), pairs=(0.2, -0.1, 0.05), triplet=0.03), 0.25
-    free = model.energy(random_spins((4, 4, 4), 200_000, seed=3))
-    weight = np.exp(-beta * (free - free.min()))
-    expected, spread = np.average(free, weights=weight) / 64, np.sqrt(np.average((free - np.average(free, weights=weight)) ** 2, weights=weight)) / 64
-    counted = weight.sum() ** 2 / (weight**2).sum()
-    run = sample(model, beta, draws=250, chains=8, burn_in=20, seed=2, progress=False)
+    model, beta = BinaryAlloy((4, 4, 4), pairs=(0.2, -0.1, 0.05), triplet=0.15), 0.25
+    x = random_spins((4, 4, 4), 200_000, seed=3)
+    free = model.energy(x)
+
+    def weighted(energies):
+        weight = np.exp(-beta * (energies - energies.min()))
+        mean = np.average(free, weights=weight)
+        return mean / 64, np.sqrt(np.average((free - mean) ** 2, weights=weight) * (weight**2).sum()) / weight.sum() / 64
+    expected, error = weighted(free)
+    run = sample(model, beta, draws=300, chains=8, burn_in=20, seed=2, progress=False)
     each = run.energy.values.mean(1)
-    assert abs(each.mean() - expected) < 5 * np.hypot(each.std(ddof=1) / np.sqrt(8), spread / np.sqrt(counted))
+    error = np.hypot(each.std(ddof=1) / np.sqrt(8), error)
+    assert abs(each.mean() - expected) < 5 * error
+    without = weighted(BinaryAlloy((4, 4, 4), pairs=model.pairs).energy(x))[0]
+    assert abs(without - expected) > 10 * error  # so that a sampler without the triplet would be seen
+
+
+def test_alloys_with_other_bonds_have_other_dice_and_say_so():
+    runs = [sample(BinaryAlloy((3, 3, 3), pairs=pairs), 0.5, draws=30, chains=2, burn_in=2, seed=1, progress=False, keep="observables") for pairs in ((0.1,), (0.2,), (0.1, 0.1))]
+    assert len({run.attrs["random_state"] for run in runs}) == 3 and len({run.attrs["couplings"] for run in runs}) == 3
+    assert '"pairs1": 0.1' in runs[0].attrs["couplings"]
 
 
 def test_order_of_known_alloys():
@@ -103,7 +126,8 @@ def test_the_density_against_random_environments(composition):
     for beta in (0.5, 2.0):
         weight = np.exp(-beta * E)
         assert abs(np.log(weight.mean()) - exact.log_z(beta)) < 5 * weight.std() / weight.mean() / np.sqrt(n)
-    grid = np.linspace(E[0] - 1, E[-1] + 1, 20_001)
+    assert exact.density(1.5).shape == () and exact.cumulative(np.ones((2, 3))).shape == (2, 3)
+    grid = np.linspace(E[0] - 1, E[-1] + 1, 4_001)
     g = exact.density(grid)
     assert abs(np.trapezoid(g, grid) - 1) < 1e-8 and abs(np.trapezoid(g * grid, grid) - exact.mean_energy(0.0)) < 1e-8
     assert abs(exact.mean_energy(3.0) + (exact.log_z(3.0005) - exact.log_z(2.9995)) / 1e-3) < 1e-5
@@ -141,14 +165,17 @@ BAD = [
     *[("defects.check_fraction", lambda t, v=v: check_fraction("x", v), "x", str(v), "between 0 and 1") for v in (0, 1, "a", None)],
     ("defects.random_environments", lambda t: random_environments(2, 3, 1), "composition", "2", "between"), ("defects.random_environments", lambda t: random_environments(0.3, 0, 1), "n", "0", "must be"),
     ("defects.random_environments", lambda t: random_environments(0.3, 3, None), "seed", "None", "must be"),
-    ("defects.environments", lambda t: environments(np.ones((2, 4, 5, 5))), "x", "4, 5, 5", ">= 5"), ("defects.environments", lambda t: environments(np.zeros((1, 5, 5, 5))), "x", "0", "must be"),
+    ("defects.environments", lambda t: environments(np.ones((2, 3, 5, 5))), "x", "3, 5, 5", ">= 4"), ("defects.environments", lambda t: environments([[1], [1, 2]]), "x", r"\[1, 2\]", "must be"), ("defects.environments", lambda t: environments(np.ones((1, 5, 5, 5)), [[0, 1, 5]]), "sites", "5", "below"), ("defects.environments", lambda t: environments(np.zeros((1, 5, 5, 5))), "x", "0", "must be"),
     ("defects.environments", lambda t: environments(np.ones((1, 5, 5, 5)), [[0, 1]]), "sites", "0, 1", "must be"), ("defects.environments", lambda t: environments(np.ones((1, 5, 5, 5)), [[0.5, 1, 1]]), "sites", "0.5", "must be"),
-    ("defects.shell_sums", lambda t: shell_sums(np.ones((3, 41))), "environment", "3, 41", "must be"), ("defects.shell_sums", lambda t: shell_sums([1] * 42), "environment", "42", "must be"),
+    ("defects.shell_sums", lambda t: shell_sums(np.ones((3, 41))), "environment", "array", "42"), ("defects.shell_sums", lambda t: shell_sums([1] * 42), "environment", "42", "must be"),
     ("defects.exact_density", lambda t: exact_density("v", 0.3), "vacancy", "v", "Vacancy"), ("defects.exact_density", lambda t: exact_density(Vacancy(), 0), "composition", "0", "between"),
-    ("defects.exact_density", lambda t: exact_density(Vacancy(), 0.3, (0, 1)), "first_shell", "0, 1", "one of"), ("defects.exact_density", lambda t: exact_density(Vacancy(), 0.3, 5), "first_shell", "5", "one of"),
-    ("defects.sampled_density", lambda t: sampled_density(None, E), "vacancy", "None", "Vacancy"), ("defects.sampled_density", lambda t: sampled_density(Vacancy(), E[:, :3]), "environment", "4, 3", "must be"),
-    ("defects.brute_force_labels", lambda t: brute_force_labels(3, 1.0), "density", "3", "DefectDensity"), ("defects.brute_force_labels", lambda t: brute_force_labels(EXACT, 1.0, 0), "error", "0", "> 0"),
-    ("defects.DefectDensity", lambda t: EXACT.log_z(-1), "beta", "-1", ">= 0"), ("defects.DefectDensity", lambda t: EXACT.mean_energy([np.nan]), "beta", "nan", "finite"),
+    ("defects.exact_density", lambda t: exact_density(Vacancy(), 0.3, (0, 1)), "first_shell", "0, 1", "one of"), ("defects.exact_density", lambda t: exact_density(Vacancy(), 0.3, 5), "first_shell", "5", "one of"), ("defects.exact_density", lambda t: exact_density(Vacancy(), 0.3, (False, False)), "first_shell", "False", "one of"),
+    ("defects.sampled_density", lambda t: sampled_density(None, E), "vacancy", "None", "Vacancy"), ("defects.sampled_density", lambda t: sampled_density(Vacancy(), E[:, :3]), "environment", "array", "42"),
+    ("defects.brute_force_labels", lambda t: brute_force_labels(3, 1.0), "density", "3", "DefectDensity"), ("defects.brute_force_labels", lambda t: brute_force_labels(EXACT, 1.0, 0), "error", "0", "between"), ("defects.brute_force_labels", lambda t: brute_force_labels(EXACT, 1.0, 1e-200), "error", "1e-200", "between"),
+    ("defects.DefectDensity", lambda t: EXACT.log_z(-1), "beta", "-1", ">= 0"), ("defects.DefectDensity", lambda t: EXACT.log_z(1e200), "beta", "1e.200", "below"), ("defects.DefectDensity", lambda t: DefectDensity([1.0], [0.0, 0.0], 0.1), "energies", r"\(1,\)", "must be"),
+    ("defects.DefectDensity", lambda t: DefectDensity([1.0], [0.5], 0.1), "log_weights", "1.6", "add up to 1"), ("defects.DefectDensity", lambda t: DefectDensity([1.0], [0.0], -1), "strain", "-1", ">= 0"),
+    ("defects.sampled_density", lambda t: sampled_density(Vacancy(), np.ones((0, 42), np.int8)), "environment", "array", "not empty"),
+    ("defects.DefectDensity", lambda t: EXACT.mean_energy([np.nan]), "beta", "nan", "finite"),
     ("defects.DefectDensity", lambda t: EXACT.density(["a"]), "energy", "a", "must be"), ("defects.DefectDensity", lambda t: exact_density(Vacancy(strain=0), 0.3).density([1.0]), "strain", "0", "> 0"),
 ]
 

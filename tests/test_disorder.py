@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from common import assert_complete, assert_refused
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from uqphys import disorder as module
 from uqphys.disorder import UNSEEN, DefectReport, choose_environments, density_of_states, importance_log_z, thermal_defects
@@ -53,7 +55,7 @@ def test_partition_sums_are_integrals_over_the_density(net):
 def test_the_report(net):
     report = thermal_defects(net, WHERE, [2.0, 5.0])
     low, high = report.interval()
-    assert np.allclose(report.interval("concentration"), np.exp([low, high])) and report.trusted.all() and (report.unseen == 0).all()
+    assert np.allclose(report.interval("concentration"), np.exp([low, high])) and not report.trusted.any() and np.isnan(report.unseen).all() and "not checked" in repr(report)
     narrow = report.interval(level=0.5)
     assert (low < narrow[0]).all() and (narrow[1] < high).all()
     hurt = DefectReport(report.beta, report.log_z, report.mean_energy, np.array([0.1, UNSEEN + 0.01]))
@@ -61,11 +63,11 @@ def test_the_report(net):
 
 
 def test_environments_are_chosen_where_the_answer_is(net):
-    which, ratio = choose_environments(net, WHERE, 20.0, 4000, seed=1, log_weights=LOGS)
-    assert np.array_equal(which, choose_environments(net, WHERE, 20.0, 4000, seed=1, log_weights=LOGS)[0])
-    assert WHERE[which].mean() < -0.4  # the cheap ones
+    which, ratio = choose_environments(net, WHERE, 5.0, 4000, seed=1, log_weights=LOGS)
+    assert np.array_equal(which, choose_environments(net, WHERE, 5.0, 4000, seed=1, log_weights=LOGS)[0])
+    assert WHERE[which].mean() < -0.15  # the cheap ones
     p = np.exp(LOGS - np.log(16))
-    assert np.isclose(np.exp(ratio).mean(), 1, atol=0.2)  # E_q[p/q] = 1
+    assert np.isclose(np.exp(ratio).mean(), 1, atol=0.1)  # E_q[p/q] = 1
     share = np.bincount(which, minlength=7) / 4000
     np.testing.assert_allclose(share[share > 0.02], (p / np.exp([ratio[which == k][0] if (which == k).any() else 0 for k in range(7)]))[share > 0.02], rtol=0.2)
 
@@ -97,23 +99,23 @@ def test_intervals_from_300_labels_hold_95_of_100(study, rows, part, name):
 
 
 def test_the_intervals_have_power(study, rows):
-    "Intervals a third narrower, or shifted by one standard error, would be caught."
-    from scipy.stats import t
-    limit = t(15).ppf(0.975)
+    "Intervals a third narrower, or shifted by one and a half standard errors either way, would be caught."
+    limit = student(15).ppf(0.975)
     for part in ("random", "chosen"):
         z = np.array([np.divide(row["log_z"], row["log_z_error"]) for row in rows[part]])[:, study["JUDGED"]]
-        assert ((abs(1.5 * z) < limit).mean(0) < 0.92).all() and ((abs(z + 1) < limit).mean(0) < 0.93).any()
+        for hurt in (1.5 * z, z + 1.5, z - 1.5):
+            assert ((abs(hurt) < limit).mean(0) < 0.92).all()
 
 
 def test_a_twentieth_of_the_labels_of_brute_force(study, rows):
-    ours, brute = study["labels_needed"](study["summarise"](rows))
-    print("labels for 5 %:", ours.round(), "brute force:", brute.round(), "ratio", (brute / ours).round(1))
+    ours, importance, brute = study["labels_needed"](study["summarise"](rows))
+    print("labels for 5 %:", ours.round(), "without a network:", importance.round(), "brute force:", brute.round(), "ratio", (brute / ours).round(1))
     assert (ours[study["JUDGED"]] <= brute[study["JUDGED"]] / 20).all()
 
 
 @pytest.mark.parametrize("part", ["random", "chosen"])
 def test_the_warning_fires_before_coverage_is_lost(rows, part):
-    "Cooling down: as long as most reports do not warn, 92 % are covered; random labels are warned of while they still are; what is trusted is covered."
+    "Where the tail is cold, not where it is a trap (next test). Cooling down: as long as most reports do not warn, 92 % are covered; random labels are warned of while they still are; what is trusted is covered."
     column = lambda key: np.array([row[key] for row in rows[part]])
     inside, warned = column("log_z_inside"), column("unseen") > UNSEEN
     print("covered", inside.mean(0), "warned", warned.mean(0))
@@ -128,9 +130,20 @@ def test_the_trap_is_told_as_it_is(rows):
     assert inside[:, 2].mean() < 0.8 and (unseen[:, 2] > UNSEEN).mean() < 0.1 and (unseen[:, 4] > UNSEEN).mean() > 0.8
 
 
-@pytest.mark.parametrize("part", ["random", "chosen", "labels 200"])
+def test_the_scores_of_quantiles(study):
+    "Exact quantiles of a normal law have its CRPS and nearly its log score; ties are no catastrophe."
+    rng = np.random.default_rng(3)
+    centre = rng.normal(size=20_000)
+    y, q = centre + rng.normal(size=20_000), centre[:, None] + norm.ppf(study["LEVELS"])
+    crps, log_score = study["quantile_scores"](q, y)
+    assert abs(crps - 1 / np.sqrt(np.pi)) < 0.01 and abs(log_score - 0.5 * np.log(2 * np.pi) - 0.5) < 0.03
+    tied = study["quantile_scores"](np.round(q), y)
+    assert np.isfinite(tied).all()
+
+
+@pytest.mark.parametrize("part", ["random", "chosen", "labels 200", "trap"])
 def test_the_study_is_what_the_code_gives(study, rows, part):
-    for r in range(2):
+    for r in range(2 if part != "trap" else 1):
         again, kept = study["repetition"](part, r), rows[part][r]
         for key in ("log_z", "log_z_error"):
             np.testing.assert_allclose(np.array(again[key])[:4], np.array(kept[key])[:4], atol=0.03)  # training enlarges the last bits of a processor
@@ -149,13 +162,15 @@ def test_the_table(study, rows):
 
 
 BAD = [
-    *[(f"disorder.{f.__name__}", lambda t, f=f, n=n, v=v: f(**(dict(net=t, descriptors=WHERE) | more | {n: v})), n, s, "must") for f, more, cases in
-      ((thermal_defects, dict(beta=1.0), (("net", 3, "3"), ("beta", -1.0, "-1"), ("beta", "a", "a"), ("log_weights", [0.0], r"\(1,\)"), ("energies", [1.0], "1"), ("energies", ["a"] * 3, "a"))),
-       (choose_environments, dict(beta=1.0, n=3, seed=1), (("net", 3, "3"), ("beta", [1.0, 2.0], "1.0, 2.0"), ("n", 0, "0"), ("seed", -1, "-1"), ("log_weights", [0.0], r"\(1,\)"))),
-       (density_of_states, dict(energy=[1.0]), (("net", 3, "3"), ("energy", [[1.0]], r"1, 1"), ("energy", [np.nan], "nan"), ("log_weights", [0.0], r"\(1,\)")))) for n, v, s in cases],
+    *[(f"disorder.{f.__name__}", lambda t, f=f, n=n, v=v, more=more: f(**(dict(net=t, descriptors=WHERE) | more | {n: v})), n, s, "must") for f, more, cases in
+      ((thermal_defects, dict(beta=1.0), (("net", 3, "3"), ("beta", -1.0, "-1"), ("beta", "a", "a"), ("log_weights", [0.0], "0.0"), ("energies", [1.0], r"\(1,\)"), ("energies", np.ones((5, 3)), r"\(5, 3\)"), ("beta", [], r"\(0,\)"), ("beta", [[1.0, 2.0]], r"\(1, 2\)"), ("energies", ["a"] * 3, "a"))),
+       (choose_environments, dict(beta=1.0, n=3, seed=1), (("net", 3, "3"), ("beta", [1.0, 2.0], "1.0, 2.0"), ("n", 0, "0"), ("seed", -1, "-1"), ("log_weights", [0.0], "0.0"))),
+       (density_of_states, dict(energy=[1.0]), (("net", 3, "3"), ("energy", [[1.0]], r"1, 1"), ("energy", [np.nan], "nan"), ("log_weights", [0.0], "0.0")))) for n, v, s in cases],
     ("disorder.thermal_defects", lambda t: thermal_defects(MixtureDensityNet(), WHERE, 1.0), "fit", "surrogate", "call fit"),
     ("disorder.importance_log_z", lambda t: importance_log_z([1.0], [0.0], 1.0), "energies", "1", "at least two"), ("disorder.importance_log_z", lambda t: importance_log_z([1.0, 2.0], [0.0], 1.0), "log_ratio", "1", "as many"),
     ("disorder.importance_log_z", lambda t: importance_log_z([1.0, 2.0], [0.0, 0.0], -1.0), "beta", "-1", "must"), ("disorder.importance_log_z", lambda t: importance_log_z([1.0, 2.0], [0.0, 0.0], [1.0]), "beta", "1.0", "must"),
+    ("disorder.importance_log_z", lambda t: importance_log_z([1e200, 2e200], [0.0, 0.0], 1.0), "energies", "2e.200", "must be"), ("disorder.DefectReport", lambda t: DefectReport(1, 2, 3, 4), "beta", r"\(\)", "must be"),
+    ("disorder.thermal_defects", lambda t: thermal_defects(t, np.full((3, 1), np.nan), 1.0), "descriptors", "not finite", "must be"),
     ("disorder.DefectReport", lambda t: thermal_defects(t, WHERE, 1.0).interval("entropy"), "name", "entropy", "must be"), ("disorder.DefectReport", lambda t: thermal_defects(t, WHERE, 1.0).interval(level=1), "level", "1", "between"),
 ]
 

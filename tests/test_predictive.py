@@ -372,3 +372,10 @@ def test_what_is_no_law_is_refused(bad, says):
 def test_text_names_the_law():
     assert "mixture" in repr(make("mixture")) and "Student t, 5.0" in repr(make("student")) and repr(make("normal")).endswith(")")
     assert "mixture" not in repr(make("normal"))
+
+
+@pytest.mark.parametrize("more, told", [(dict(law=5), "law=5: must have the methods"), (dict(law="x"), "law='x'.*lacks cdf"),
+                                        (dict(law=True, degrees_of_freedom=5.0), "law=True: must have")])
+def test_a_law_of_its_own_can_answer(more, told):
+    with pytest.raises(ValueError, match=told):
+        Predictive(np.zeros((2, 1)), np.zeros((2, 1)), np.ones((2, 1)), np.zeros((3, 2, 1)), **more)

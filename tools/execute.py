@@ -1,7 +1,7 @@
 """Execute the notebooks from clean, in the order of their numbers, and store their outputs.
 
-Each notebook gets a fresh kernel; the time of each is printed. All together must stay within the budget (10 minutes on
-2 cores): the run ends with status 1 at an error, or where the budget is spent.
+Each notebook gets a fresh kernel; the time of each is printed. All together must stay within the budget (by
+default 10 minutes, enough for some of them): the run ends with status 1 at an error, or where the budget is spent.
 
     python tools/execute.py [NAME ...] [--check] [--budget SECONDS]
 

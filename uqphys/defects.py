@@ -6,15 +6,16 @@
 __all__ = ['SHELLS', 'BOLTZMANN', 'check_fraction', 'random_environments', 'environments', 'shell_sums', 'Vacancy',
            'first_shell_classes', 'DefectDensity', 'exact_density', 'brute_force_labels', 'sampled_density']
 
-# %% ../nbs/012_defects.ipynb #2049bba5
+# %% ../nbs/012_defects.ipynb #7405685d
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 from scipy.special import logsumexp, ndtr
 from scipy.stats import binom
 from .models import (_shown, check_beta, check_count, check_number, check_real, check_seed, check_spins, fcc_shells, fcc_triangles)
 
-# %% ../nbs/012_defects.ipynb #82636b8b
+# %% ../nbs/012_defects.ipynb #c8607fe0
 SHELLS = (12, 6, 24)  # atoms in the first three shells of the fcc lattice
 BOLTZMANN = 8.617333262e-5  # eV per kelvin (CODATA 2018)
 
@@ -37,33 +38,36 @@ def random_environments(
 ) -> np.ndarray:  # int8 (n, 42), -1 is A, +1 is B
     "Surroundings of a site in a random alloy: every atom is B with the same probability."
     x, size = check_fraction("composition", composition), (check_count("n", n), sum(SHELLS))
+    if size[0] > 10**8:
+        raise ValueError(f"n={_shown(n)}: must be at most 100000000, for all are held in memory")
     coins = np.random.default_rng(check_seed(seed)).random(size) < x
     return np.where(coins, 1, -1).astype(np.int8)
 
-# %% ../nbs/012_defects.ipynb #e062ae67
+# %% ../nbs/012_defects.ipynb #545cc970
 def environments(
-    x: np.ndarray,  # configurations of an alloy, int8 (n, L1, L2, L3), lengths >= 5 so that no atom appears twice
+    x: np.ndarray,  # configurations of an alloy, spins (n, L1, L2, L3), lengths >= 4 so that no atom appears twice
     sites=None,  # centres, whole numbers (k, 3); None: every site
 ) -> np.ndarray:  # int8 (n, k, 42)
     "The three shells around sites of alloys, in the order of `fcc_shells`."
-    shape = tuple(np.shape(x)[1:])
-    if len(shape) != 3 or min(shape) < 5:
-        raise ValueError(f"x of shape {np.shape(x)}: must be alloys (n, L1, L2, L3) with lengths >= 5")
+    x = check_real("x", x)
+    shape = x.shape[1:]
+    if len(shape) != 3 or min(shape) < 4:
+        raise ValueError(f"x of shape {x.shape}: must be alloys (n, L1, L2, L3) with lengths >= 4")
     check_spins(x, shape)
-    sites = np.argwhere(np.ones(shape)) if sites is None else np.asarray(sites)
-    if sites.ndim != 2 or sites.shape[1:] != (3,) or sites.dtype.kind not in "iu":
-        raise ValueError(f"sites={_shown(sites)}: must be whole numbers (k, 3)")
+    sites = np.argwhere(np.ones(shape)) if sites is None else check_real("sites", sites)
+    if sites.ndim != 2 or sites.shape[1:] != (3,) or sites.dtype.kind not in "iu" or not ((0 <= sites) & (sites < shape)).all():
+        raise ValueError(f"sites={_shown(sites)}: must be whole numbers (k, 3), from 0 and below the lengths {shape}")
     steps = np.concatenate(fcc_shells(3))
-    i, j, k = np.moveaxis((sites[:, None] + steps) % shape, -1, 0)
-    return np.asarray(x, dtype=np.int8)[:, i, j, k]
+    i, j, k = np.moveaxis((sites.astype(np.int64)[:, None] + steps) % shape, -1, 0)
+    return x.astype(np.int8)[:, i, j, k]
 
-# %% ../nbs/012_defects.ipynb #0f25d0b7
+# %% ../nbs/012_defects.ipynb #bc6d40f6
 def shell_sums(
     environment: np.ndarray,  # spins (..., 42)
 ) -> np.ndarray:  # int64 (..., 4)
     "S1, P1, S2, S3: sums of spins over the three shells, and P1 over the 24 pairs of nearest neighbours within the first."
-    if not isinstance(environment, np.ndarray) or environment.shape[-1:] != (42,):
-        raise ValueError(f"environment of shape {np.shape(environment)}: must be an array of spins (..., 42)")
+    if not isinstance(environment, np.ndarray) or environment.shape[-1:] != (42,) or not environment.size:
+        raise ValueError(f"environment={_shown(environment)}: must be an array of spins (..., 42), not empty")
     check_spins(environment, (42,), "environment")
     first, second, third = np.split(environment.astype(np.int64), np.cumsum(SHELLS)[:2], axis=-1)
     edges = _first_shell_edges()
@@ -76,11 +80,11 @@ def _first_shell_edges():
     number = {tuple(map(int, step)): k for k, step in enumerate(fcc_shells(1)[0])}
     return np.array([[number[tuple(map(int, corner))] for corner in pair] for pair in fcc_triangles()])
 
-# %% ../nbs/012_defects.ipynb #cfd7c1d0
+# %% ../nbs/012_defects.ipynb #02a87748
 @dataclass(frozen=True)
 class Vacancy:
     "The formation energy of a vacancy on the fcc lattice from its 42 neighbours; energies in eV. See the formula above it."
-    base: float = 1.0  # E_0
+    base: float = 2.0  # E_0
     pairs: tuple[float, float, float] = (-0.08, -0.02, -0.005)  # w_k, of the three shells
     triplet: float = -0.004  # w_t, of neighbours in the first shell
     relaxation: float = 0.2  # R, what the relaxed site gains
@@ -96,7 +100,7 @@ class Vacancy:
         if self.strain < 0:
             raise ValueError(f"strain={_shown(self.strain)}: must be a number >= 0")
 
-# %% ../nbs/012_defects.ipynb #5068cd29
+# %% ../nbs/012_defects.ipynb #4c543662
 def _seen(vacancy, s1, p1):
     "The part of the energy that the first shell decides."
     return vacancy.base + vacancy.pairs[0] * s1 + vacancy.triplet * p1
@@ -118,7 +122,7 @@ def _vacancy_energy(self, environment, seed=None):
 
 Vacancy.energy = _vacancy_energy
 
-# %% ../nbs/012_defects.ipynb #4a33b00a
+# %% ../nbs/012_defects.ipynb #b844e7b0
 def first_shell_classes() -> tuple[np.ndarray, np.ndarray]:  # (S1, P1) of each class, int64 (41, 2); how many arrangements, int64 (41,)
     "The 4096 arrangements of the first shell, sorted by what the energy knows of them."
     spins = np.ones((4096, 42), np.int8)
@@ -126,14 +130,26 @@ def first_shell_classes() -> tuple[np.ndarray, np.ndarray]:  # (S1, P1) of each 
     return np.unique(shell_sums(spins)[:, :2], axis=0, return_counts=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DefectDensity:
     "A density of states: Gaussians of one width around known energies, with the logarithms of their probabilities."
     energies: np.ndarray  # (m,), eV
     log_weights: np.ndarray  # (m,), natural logarithms; together the weights are 1
-    strain: float  # width of each Gaussian, eV
+    strain: float  # width >= 0 of each Gaussian, eV
 
-# %% ../nbs/012_defects.ipynb #d7a2d993
+    def __post_init__(self):
+        energies, logs = (check_real(name, getattr(self, name)).astype(float) for name in ("energies", "log_weights"))
+        if energies.ndim != 1 or logs.shape != energies.shape or not energies.size:
+            raise ValueError(f"energies of shape {energies.shape}, log_weights of shape {logs.shape}: must be (m,) both, not empty")
+        if abs(logsumexp(logs)) > 1e-9:
+            raise ValueError(f"log_weights: are {np.exp(logsumexp(logs)):.6g} together; the weights must add up to 1")
+        if check_number("strain", self.strain, what := "must be a number >= 0") < 0:
+            raise ValueError(f"strain={_shown(self.strain)}: {what}")
+        for name, value in (("energies", energies), ("log_weights", logs)):
+            value.flags.writeable = False
+            object.__setattr__(self, name, value)
+
+# %% ../nbs/012_defects.ipynb #859389c2
 def exact_density(
     vacancy: Vacancy,  # the law of the energies
     composition: float,  # fraction of B in a random alloy, between 0 and 1
@@ -148,7 +164,7 @@ def exact_density(
     energies = _seen(vacancy, *n1.T)[:, None] + hidden
     return DefectDensity(energies.ravel(), (log_n1[:, None] + log_hidden).ravel(), vacancy.strain)
 
-# %% ../nbs/012_defects.ipynb #518dd7bc
+# %% ../nbs/012_defects.ipynb #90d29d32
 def _check_vacancy(vacancy):
     if not isinstance(vacancy, Vacancy):
         raise ValueError(f"vacancy={_shown(vacancy)}: must be a Vacancy")
@@ -158,14 +174,15 @@ def _first_shell(x, wanted):
     "Classes of the first shell and the logarithms of their probabilities, all or the wanted one."
     sums, counts = first_shell_classes()
     if wanted is not None:
-        hit = (sums == np.asarray(wanted)).all(1) if np.shape(wanted) == (2,) else np.zeros(len(sums), bool)
+        pair = isinstance(wanted, (tuple, list)) and len(wanted) == 2 and all(isinstance(v, Integral) and not isinstance(v, bool) for v in wanted)
+        hit = (sums == np.array(wanted)).all(1) if pair else np.zeros(len(sums), bool)
         if not hit.any():
             raise ValueError(f"first_shell={_shown(wanted)}: must be one of the pairs (S1, P1) that first_shell_classes() lists")
         return sums[hit], np.zeros(1)
     B = (sums[:, 0] + 12) // 2
     return sums, np.log(counts) + B * np.log(x) + (12 - B) * np.log1p(-x)
 
-# %% ../nbs/012_defects.ipynb #7e0c5b97
+# %% ../nbs/012_defects.ipynb #0be4c6e3
 def _log_z(self, beta) -> np.ndarray:
     "ln Z = ln Σ p e^{-βE} at inverse temperatures beta (...), 1/eV: the logarithm of the concentration of defects."
     beta = _betas(beta)
@@ -183,31 +200,36 @@ def _mean_energy(self, beta) -> np.ndarray:
 def _betas(beta):
     "Inverse temperatures as an array; each must be a finite number >= 0."
     array = check_real("beta", beta).astype(float)
-    check_beta(float(array.min())) if array.size else None
+    if array.size and not (check_beta(float(array.min())) >= 0 and array.max() < 1e6):
+        raise ValueError(f"beta={_shown(float(array.max()))}: must be below 1e6")
     return array
 
 
 DefectDensity.log_z, DefectDensity.mean_energy = _log_z, _mean_energy
 
-# %% ../nbs/012_defects.ipynb #060bc639
+# %% ../nbs/012_defects.ipynb #77a95769
+def _summed(density, energy, term):
+    "Σ p term((E - E_c)) at energies of any shape, some at a time."
+    array = check_real("energy", energy).astype(float)
+    weights, parts = np.exp(density.log_weights), np.array_split(array.ravel(), max(1, array.size // 200))
+    return np.concatenate([term(part[:, None] - density.energies) @ weights for part in parts]).reshape(array.shape)
+
+
 def _density(self, energy) -> np.ndarray:
-    "g(E), 1/eV, at energies (k,), eV; the strain must not be 0."
+    "g(E), 1/eV, at energies (...), eV; the strain must not be 0."
     if self.strain == 0:
         raise ValueError("strain=0.0: must be > 0 for a density; use cumulative")
-    z = (check_real("energy", energy)[:, None] - self.energies) / self.strain
-    return np.exp(-0.5 * z * z) @ np.exp(self.log_weights) / (self.strain * np.sqrt(2 * np.pi))
+    return _summed(self, energy, lambda gap: np.exp(-0.5 * (gap / self.strain) ** 2) / (self.strain * np.sqrt(2 * np.pi)))
 
 
 def _cumulative(self, energy) -> np.ndarray:
-    "The fraction of environments whose energy is at most E, for energies (k,), eV."
-    gap = check_real("energy", energy)[:, None] - self.energies
-    step = ndtr(gap / self.strain) if self.strain else (gap >= 0).astype(float)
-    return step @ np.exp(self.log_weights)
+    "The fraction of environments whose energy is at most E, for energies (...), eV."
+    return _summed(self, energy, lambda gap: ndtr(gap / self.strain) if self.strain else (gap >= 0).astype(float))
 
 
 DefectDensity.density, DefectDensity.cumulative = _density, _cumulative
 
-# %% ../nbs/012_defects.ipynb #f30cd711
+# %% ../nbs/012_defects.ipynb #2009128d
 def brute_force_labels(
     density: DefectDensity,  # the true density of states
     beta,  # inverse temperatures (...), 1/eV
@@ -216,17 +238,18 @@ def brute_force_labels(
     "How many energies of random environments a plain average of Boltzmann factors needs."
     if not isinstance(density, DefectDensity):
         raise ValueError(f"density={_shown(density)}: must be a DefectDensity")
-    if check_number("error", error, what := "must be a number > 0") <= 0:
+    error = check_number("error", error, what := "must be a number between 0 and 1, both excluded")
+    if not 1e-9 < error < 1:
         raise ValueError(f"error={_shown(error)}: {what}")
     beta = _betas(beta)
     return np.expm1(density.log_z(2 * beta) - 2 * density.log_z(beta)) / error**2
 
-# %% ../nbs/012_defects.ipynb #d1746078
+# %% ../nbs/012_defects.ipynb #d9bb20d3
 def sampled_density(
     vacancy: Vacancy,  # the law of the energies
     environment: np.ndarray,  # environments from a long run, spins (..., 42), all of the same weight
 ) -> DefectDensity:
-    "The density of states of sampled environments; classes of the same energy are put together."
+    "The density of states of sampled environments; those with the same four sums are put together."
     _check_vacancy(vacancy)
     sums, counts = np.unique(shell_sums(environment).reshape(-1, 4), axis=0, return_counts=True)
     energies = _seen(vacancy, *sums.T[:2]) + _hidden(vacancy, *sums.T[2:])

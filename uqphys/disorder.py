@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['UNSEEN', 'DefectReport', 'thermal_defects', 'choose_environments', 'importance_log_z', 'density_of_states']
 
-# %% ../nbs/331_disorder.ipynb #e4ef42a3
+# %% ../nbs/331_disorder.ipynb #8e35a7c0
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import t as student
 from .defects import _betas
-from .mdn import Mixture, MixtureDensityNet
+from .mdn import MixtureDensityNet, _log_shares
 from .models import _shown, check_count, check_number, check_real, check_seed
 
-# %% ../nbs/331_disorder.ipynb #c3a06c3f
+# %% ../nbs/331_disorder.ipynb #0eb986ec
 UNSEEN = 0.5  # how much of the tilted density of states may lie below the third-lowest label
 
 
@@ -26,24 +26,36 @@ class DefectReport:
     beta: np.ndarray  # (b,), 1/energy
     log_z: np.ndarray  # ln Z = ln of the concentration, (M, b)
     mean_energy: np.ndarray  # of the defects that are there, (M, b)
-    unseen: np.ndarray  # share of the tilted density of states below the third-lowest label, (b,)
+    unseen: np.ndarray  # share of the tilted density of states below the third-lowest label, (b,); NaN where no labels were given
+
+    def __post_init__(self):
+        arrays = [getattr(self, name) for name in ("beta", "log_z", "mean_energy", "unseen")]
+        shapes = [np.shape(a) for a in arrays]
+        fits = len(shapes[1]) == 2 and shapes[1] == shapes[2] and shapes[0] == shapes[3] == shapes[1][1:] and shapes[1][0] > 1
+        if not fits or not all(isinstance(a, np.ndarray) for a in arrays):
+            raise ValueError(f"beta, log_z, mean_energy, unseen of shapes {shapes}: must be arrays (b,), (M, b), (M, b), (b,) with M > 1")
 
     @property
     def trusted(self) -> np.ndarray:
-        "Where no more than half of the answer lies below the third-lowest label, (b,) truth values."
+        "Where no more than half of the answer lies below the third-lowest label, (b,) truth values; False where no labels were given."
         return self.unseen <= UNSEEN
 
-    def estimate(self, name="log_z") -> tuple[np.ndarray, np.ndarray]:
-        "Mean over the members and its error, (b,) each, of log_z or mean_energy. The error is epistemic; see interval."
-        values = self._values(name)
-        return values.mean(0), values.std(0, ddof=1) * np.sqrt(1 + 1 / len(values))
+# %% ../nbs/331_disorder.ipynb #2dd0209d
+def _estimate(self, name="log_z") -> tuple[np.ndarray, np.ndarray]:
+    "Mean over the members and its error, (b,) each, of log_z, mean_energy or concentration. The error is epistemic; see interval."
+    values = self._values(name)
+    return values.mean(0), values.std(0, ddof=1) * np.sqrt(1 + 1 / len(values))
 
-    def _values(self, name):
-        if name not in ("log_z", "mean_energy", "concentration"):
-            raise ValueError(f"name={_shown(name)}: must be 'log_z', 'mean_energy' or 'concentration'")
-        return np.exp(self.log_z) if name == "concentration" else getattr(self, name)
 
-# %% ../nbs/331_disorder.ipynb #881cce60
+def _values(self, name):
+    if name not in ("log_z", "mean_energy", "concentration"):
+        raise ValueError(f"name={_shown(name)}: must be 'log_z', 'mean_energy' or 'concentration'")
+    return np.exp(self.log_z) if name == "concentration" else getattr(self, name)
+
+
+DefectReport.estimate, DefectReport._values = _estimate, _values
+
+# %% ../nbs/331_disorder.ipynb #9b7165ef
 def _interval(self, name="log_z", level=0.95) -> tuple[np.ndarray, np.ndarray]:
     "Ends (b,) of a credible interval, Student's with M - 1 degrees of freedom; that of the concentration is the one of ln Z, exponentiated."
     if not 0 < check_number("level", level, what := "must be a probability between 0 and 1") < 1:
@@ -58,13 +70,14 @@ def _interval(self, name="log_z", level=0.95) -> tuple[np.ndarray, np.ndarray]:
 def _report_text(self):
     rows = [f"{'beta':>8} {'ln Z':>9} {'error':>7} {'unseen':>7}"]
     for b, z, error, unseen in zip(self.beta, *self.estimate(), self.unseen):
-        rows.append(f"{b:8.4g} {z:9.3f} {error:7.3f} {unseen:7.1%}" + ("" if unseen <= UNSEEN else "  not to be trusted: label cheaper environments"))
+        told = "  no labels given: not checked" if np.isnan(unseen) else "" if unseen <= UNSEEN else "  not to be trusted: label cheaper environments"
+        rows.append(f"{b:8.4g} {z:9.3f} {error:7.3f} {unseen:7.1%}{told}")
     return "\n".join(rows)
 
 
 DefectReport.interval, DefectReport.__repr__ = _interval, _report_text
 
-# %% ../nbs/331_disorder.ipynb #133a316d
+# %% ../nbs/331_disorder.ipynb #c747f075
 def thermal_defects(
     net: MixtureDensityNet,  # fitted to labelled energies, one output
     descriptors,  # of unlabelled environments (m, k)
@@ -76,27 +89,32 @@ def thermal_defects(
     "Partition sum, concentration and mean energy of thermal defects from a committee's laws and many unlabelled environments."
     laws, logs = _checked_laws(net, descriptors), _checked_logs(log_weights, len(descriptors))
     betas = np.atleast_1d(_betas(beta))
+    if betas.ndim != 1 or not len(betas):
+        raise ValueError(f"beta of shape {betas.shape}: must be one inverse temperature or several (b,)")
     lowest = None if energies is None else _third_lowest(energies)
     answers = [_tilted(laws, logs, float(b), lowest) for b in betas]
     log_z, mean_energy, unseen = (np.stack(part, -1) for part in zip(*answers))
     return DefectReport(betas, log_z, mean_energy, unseen.mean(0))
 
-
+# %% ../nbs/331_disorder.ipynb #1f364804
 def _tilted(laws, logs, beta, lowest):
     "ln Z, mean energy and share below the third-lowest label, (M,) each, at one inverse temperature."
     each, tilted = laws.tilt(beta)  # (M, m)
     log_z = logsumexp(logs + each, axis=1)
     share = np.exp(logs + each - log_z[:, None])
     mean = (share * tilted.mean()[..., 0]).sum(1)
-    below = np.zeros(len(log_z)) if lowest is None else (share * tilted.cdf([lowest])[..., 0]).sum(1)
+    below = np.full(len(log_z), np.nan) if lowest is None else (share * tilted.cdf([lowest])[..., 0]).sum(1)
     return log_z, mean, below
 
-# %% ../nbs/331_disorder.ipynb #14784e6a
+# %% ../nbs/331_disorder.ipynb #ef5b36af
 def _checked_laws(net, descriptors):
     "The laws of one output at all environments, a `Mixture` with a batch (M, m)."
     if not isinstance(net, MixtureDensityNet):
         raise ValueError(f"net={_shown(net)}: must be a fitted MixtureDensityNet")
-    laws = net.distribution(descriptors)
+    try:
+        laws = net.distribution(descriptors)
+    except ValueError as error:
+        raise ValueError(str(error).replace("x", "descriptors: x", 1) if str(error).startswith("x") else str(error)) from None
     if laws.means.shape[-1] != 1:
         raise ValueError(f"net with {laws.means.shape[-1]} outputs: must have one, the energy")
     return laws
@@ -104,20 +122,18 @@ def _checked_laws(net, descriptors):
 
 def _checked_logs(log_weights, m):
     "Normalised logarithms of weights (m,)."
-    logs = np.zeros(m) if log_weights is None else check_real("log_weights", log_weights).astype(float)
-    if logs.shape != (m,):
-        raise ValueError(f"log_weights of shape {logs.shape}: must be ({m},), one for each environment")
-    return logs - logsumexp(logs)
+    return np.full(m, -np.log(m)) if log_weights is None else _log_shares(log_weights, (m,))
 
 
 def _third_lowest(energies):
     "The third-lowest of the labels."
-    seen = np.sort(check_real("energies", energies).astype(float).ravel())
-    if len(seen) < 3:
-        raise ValueError(f"energies of length {len(seen)}: must be at least three labels")
+    seen = check_real("energies", energies).astype(float)
+    if seen.ndim not in (1, 2) or seen.shape[1:] not in ((), (1,)) or len(seen) < 3:
+        raise ValueError(f"energies of shape {seen.shape}: must be labels (n,) or (n, 1), at least three")
+    seen = np.sort(seen.ravel())
     return float(seen[2])
 
-# %% ../nbs/331_disorder.ipynb #e71eff6a
+# %% ../nbs/331_disorder.ipynb #ad795062
 def choose_environments(
     net: MixtureDensityNet,  # fitted to the labels that there are
     descriptors,  # of unlabelled environments (m, k)
@@ -133,27 +149,33 @@ def choose_environments(
         raise ValueError(f"beta={_shown(beta)}: must be one inverse temperature")
     each = logs + laws.tilt(float(_betas(beta)))[0]
     q = np.exp(each - logsumexp(each, axis=1, keepdims=True)).mean(0)
-    chosen = np.random.default_rng(check_seed(seed)).choice(len(q), check_count("n", n), p=q / q.sum())
+    chosen = np.random.default_rng([check_seed(seed), 331]).choice(len(q), check_count("n", n), p=q / q.sum())
     return chosen, logs[chosen] - np.log(q[chosen])
 
-# %% ../nbs/331_disorder.ipynb #084e2ca3
+# %% ../nbs/331_disorder.ipynb #a2b2b652
 def importance_log_z(
     energies,  # labels (n,)
     log_ratio,  # ln p/q of each label (n,); zeros for random environments
     beta: float,  # inverse temperature
 ) -> tuple[float, float, float]:  # ln Z, its error, and how many labels count
-    "ln Z from labels alone, by importance sampling, with its standard error and its effective sample size (Kish)."
+    """ln Z from labels alone, by importance sampling, with its standard error and its effective sample size (Kish).
+
+    The error is first order, from the scatter of the weighted labels: where only a few count it is too small.
+    """
     e, ratio = (check_real(name, v).astype(float).ravel() for name, v in (("energies", energies), ("log_ratio", log_ratio)))
     if len(e) < 2 or ratio.shape != e.shape:
         raise ValueError(f"energies of length {len(e)}, log_ratio of length {len(ratio)}: must be as many, at least two")
     if np.ndim(beta):
         raise ValueError(f"beta={_shown(beta)}: must be one inverse temperature")
-    logs = ratio - float(_betas(beta)) * e
-    total, square = logsumexp(logs), logsumexp(2 * logs)
-    effective = float(np.exp(2 * total - square))
-    return float(total - np.log(len(e))), float(np.sqrt(max(1 / effective - 1 / len(e), 0) * len(e) / (len(e) - 1))), effective
+    beta, n = float(_betas(beta)), len(e)
+    if not max(abs(beta * e).max(), abs(ratio).max()) < 1e150:
+        raise ValueError(f"energies up to {abs(e).max():.3g}, log_ratio up to {abs(ratio).max():.3g}: must be below 1e150 in size, in units of 1/beta")
+    logs = ratio - beta * e
+    weights = np.exp(logs - logs.max())
+    effective = float(weights.sum() ** 2 / (weights**2).sum())
+    return float(logs.max() + np.log(weights.mean())), float(np.sqrt(max(1 / effective - 1 / n, 0) * n / (n - 1))), effective
 
-# %% ../nbs/331_disorder.ipynb #49bb5d3e
+# %% ../nbs/331_disorder.ipynb #b3b06e62
 def density_of_states(
     net: MixtureDensityNet,  # fitted to labelled energies, one output
     descriptors,  # of unlabelled environments (m, k)

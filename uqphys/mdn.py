@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Mixture', 'bootstrap_weights', 'MixtureDensityNet', 'MemberLaws']
 
-# %% ../nbs/33_mdn.ipynb #19791689
+# %% ../nbs/33_mdn.ipynb #fbfb9ee2
 import copy
 import warnings
 from dataclasses import dataclass
@@ -16,15 +16,16 @@ from numba import njit
 from scipy.cluster.vq import kmeans2
 from scipy.special import erf, logsumexp, ndtr, ndtri
 from tqdm import tqdm
-from .architectures import MLP, Regressor, check_choice, torch_generators
+from .architectures import MLP, Regressor
+from .committees import _checked_groups
 from .datasets import Samples
 from .models import _shown, check_count, check_flag, check_number, check_real, check_seed
-from .posteriors import NetworkPrior, _check_points, _default_network, _features, _prepare, _prior_of, _prior_state, _standard, _take
-from .predictive import Predictive, _matrix
+from .posteriors import NetworkPrior, _check_points, _default_network, _prepare, _prior_of, _prior_state, _standard, _take
+from .predictive import Predictive
 from .sampling import one_thread
 from .training import _load_whole, as_samples, save_state
 
-# %% ../nbs/33_mdn.ipynb #d7ac044f
+# %% ../nbs/33_mdn.ipynb #9a4fa15f
 @dataclass(frozen=True, eq=False, repr=False)
 class Mixture:
     "Mixtures of K normal laws in d dimensions, a batch of any shape B; weights are normalised. `ValueError` for what does not fit."
@@ -40,25 +41,31 @@ class Mixture:
         factors = check_real("factors", self.factors).astype(float)
         if factors.shape != (*means.shape, means.shape[-1]):
             raise ValueError(f"factors of shape {factors.shape}: must be {(*means.shape, means.shape[-1])}")
-        if not (np.diagonal(factors, 0, -2, -1) > 0).all() or np.triu(factors, 1).any():
-            raise ValueError("factors: must be lower triangular with positive diagonals")
+        sizes = np.diagonal(factors, 0, -2, -1)
+        if not (sizes > 0).all() or np.triu(factors, 1).any():
+            raise ValueError(f"factors={_shown(factors.tolist())}: must be lower triangular with positive diagonals")
+        if max(abs(means).max(), abs(factors).max()) > 1e75 or sizes.min() < 1e-75:
+            raise ValueError(f"means up to {abs(means).max():.3g}, factors from {sizes.min():.3g} to {abs(factors).max():.3g}: must be at most 1e75, diagonals at least 1e-75")
         object.__setattr__(self, "log_weights", _log_shares(self.log_weights, means.shape[:-1]))
         object.__setattr__(self, "means", means)
         object.__setattr__(self, "factors", factors)
 
-# %% ../nbs/33_mdn.ipynb #8429305a
+# %% ../nbs/33_mdn.ipynb #4e5effaf
 def _log_shares(log_weights, shape):
     "Logarithms of weights (*B, K) that add up to one."
-    logs = np.asarray(log_weights)
-    if logs.dtype.kind not in "iuf" or logs.shape != shape:
-        raise ValueError(f"log_weights of shape {logs.shape}: must be real numbers {shape}")
+    try:
+        logs = np.asarray(log_weights)
+    except (TypeError, ValueError):
+        logs = np.array(None)  # ragged
+    if logs.dtype.kind not in "iuf" or logs.shape != shape or isinstance(log_weights, np.ma.MaskedArray):
+        raise ValueError(f"log_weights={_shown(log_weights)}: must be real numbers of shape {shape}")
     logs = logs.astype(float)
-    top = logs.max(-1, keepdims=True)
-    if not np.isfinite(top).all():
-        raise ValueError("log_weights: must be finite or -inf, and at least one of each mixture finite")
+    top = logs.max(-1, keepdims=True) if logs.size else np.array(np.nan)
+    if not np.isfinite(top).all() or not ((logs == -np.inf) | (abs(logs) < 1e300)).all():
+        raise ValueError(f"log_weights={_shown(log_weights)}: must be below 1e300 in size or -inf, and at least one of each mixture finite")
     return logs - top - np.log(np.exp(logs - top).sum(-1, keepdims=True))
 
-# %% ../nbs/33_mdn.ipynb #f07517aa
+# %% ../nbs/33_mdn.ipynb #677b09b0
 def _mixture_text(self):
     *batch, K, d = self.means.shape
     return f"Mixture({'x'.join(map(str, batch)) + ' laws, ' if batch else ''}{K} components, {d} {'output' if d == 1 else 'outputs'})"
@@ -83,7 +90,7 @@ def _covariance(self):
 
 Mixture.__repr__, Mixture.mean, Mixture.covariance = _mixture_text, _mean, _covariance
 
-# %% ../nbs/33_mdn.ipynb #471c1cdd
+# %% ../nbs/33_mdn.ipynb #0d52b715
 def _moments(self, order):
     "Raw moments E[y^n] of each output for n = 1 ... order, (order, *B, d)."
     check_count("order", order)
@@ -94,7 +101,7 @@ def _moments(self, order):
         found.append((np.exp(self.log_weights)[..., None] * now).sum(-2))
     return np.stack(found)
 
-# %% ../nbs/33_mdn.ipynb #76baa6ff
+# %% ../nbs/33_mdn.ipynb #a920f2fb
 def _log_prob(self, y):
     "Log density (*B) at y (*B, d). A y so far away that no double holds its density raises `ValueError`."
     y = _fitting(self, "y", y)
@@ -106,7 +113,7 @@ def _log_prob(self, y):
         raise ValueError(f"y={_shown(y[~np.isfinite(value)][0].tolist())}: must be within 1e150 widths of some component")
     return value
 
-# %% ../nbs/33_mdn.ipynb #cfd6142f
+# %% ../nbs/33_mdn.ipynb #d20b1ab1
 def _solved(factors, off):
     "z with L z = off, for lower factors (..., d, d) and off (..., d): row by row."
     z = np.empty(np.broadcast_shapes(factors.shape[:-1], off.shape))
@@ -127,7 +134,7 @@ def _fitting(mixture, name, y):
 
 Mixture.moments, Mixture.log_prob = _moments, _log_prob
 
-# %% ../nbs/33_mdn.ipynb #074f2a85
+# %% ../nbs/33_mdn.ipynb #d5df4ca5
 def _scales(mixture):
     "Means and standard deviations of each output by component: (*B, d, K) each."
     return np.swapaxes(mixture.means, -1, -2), np.swapaxes(np.sqrt((mixture.factors**2).sum(-1)), -1, -2)
@@ -147,7 +154,7 @@ def _quantile(self, p):
         raise ValueError(f"p={_shown(p)}: {what}")
     centre, width = _scales(self)
     weights, ends = np.exp(self.log_weights)[..., None, :], centre + ndtri(p) * width
-    low, high = ends.min(-1), ends.max(-1)
+    low, high = np.where(weights > 0, ends, np.inf).min(-1), np.where(weights > 0, ends, -np.inf).max(-1)
     for _ in range(100):
         middle = low + 0.5 * (high - low)
         below = (weights * ndtr((middle[..., None] - centre) / width)).sum(-1) < p
@@ -159,11 +166,10 @@ def _quantile(self, p):
 
 Mixture.cdf, Mixture.quantile = _cdf, _quantile
 
-# %% ../nbs/33_mdn.ipynb #18e34a95
+# %% ../nbs/33_mdn.ipynb #f549897e
 def _draw(self, k, seed):
     "k samples of y from each law, (k, *B, d)."
-    rng, (*batch, K, d) = np.random.default_rng(check_seed(seed)), self.means.shape
-    return _from_components(self, check_count("k", k), rng)
+    return _from_components(self, check_count("k", k), np.random.default_rng(check_seed(seed)))
 
 
 def _from_components(mixture, k, rng):
@@ -193,7 +199,7 @@ def _crps(self, y):
 
 Mixture.sample, Mixture.crps = _draw, _crps
 
-# %% ../nbs/33_mdn.ipynb #6bcdf25c
+# %% ../nbs/33_mdn.ipynb #b858d139
 def _tilt(self, beta):
     """Weight the law by exp(-beta·y): (log of the integral of the weighted law (*B), the normalised weighted law).
 
@@ -202,26 +208,30 @@ def _tilt(self, beta):
     b, d = np.atleast_1d(check_real("beta", beta)).astype(float), self.means.shape[-1]
     if b.shape != (d,):
         raise ValueError(f"beta={_shown(beta)}: must be one number for each of the {d} outputs")
-    shift = (_covariances(self) @ b)  # Σ b, (*B, K, d)
-    logs = self.log_weights - self.means @ b + 0.5 * shift @ b
-    total = logsumexp(logs, axis=-1)
-    if not np.isfinite(total).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        shift = _covariances(self) @ b  # Σ b, (*B, K, d)
+        logs = self.log_weights - self.means @ b + 0.5 * shift @ b
+        total = logsumexp(logs, axis=-1)
+    if not (np.isfinite(total).all() and abs(shift).max() < 1e75):
         raise ValueError(f"beta={_shown(beta)}: must be so small that the weighted law is finite")
     return total, Mixture(logs - total[..., None], self.means - shift, self.factors)
 
 
 Mixture.tilt = _tilt
 
-# %% ../nbs/33_mdn.ipynb #32018c75
+# %% ../nbs/33_mdn.ipynb #cc587d30
 def _which(mixture, outputs):
     "Numbers of outputs, each once."
     d = mixture.means.shape[-1]
-    chosen = np.atleast_1d(np.asarray(outputs))
+    try:
+        chosen = np.atleast_1d(np.asarray(outputs))
+    except (TypeError, ValueError):
+        chosen = np.array(None)  # ragged
     if chosen.dtype.kind not in "iu" or chosen.ndim != 1 or not len(chosen) or len(set(chosen.tolist())) < len(chosen) or not ((0 <= chosen) & (chosen < d)).all():
         raise ValueError(f"outputs={_shown(outputs)}: must be different whole numbers from 0 to {d - 1}")
     return chosen
 
-# %% ../nbs/33_mdn.ipynb #89c1e91a
+# %% ../nbs/33_mdn.ipynb #fd73e7a0
 def _reordered(mixture, order):
     "Lower Cholesky factors of the covariances of outputs in this order, by QR: no covariance is ever formed."
     R = np.linalg.qr(np.swapaxes(mixture.factors[..., order, :], -1, -2), mode="r")
@@ -242,14 +252,18 @@ def _given(self, outputs, values):
     if not len(rest):
         raise ValueError(f"outputs={_shown(outputs)}: must leave at least one output")
     L = _reordered(self, np.concatenate([known, rest]))
-    z = _solved(L[..., :k, :k], _fitting(self.marginal(known), "values", values)[..., None, :] - self.means[..., known])
-    logs = self.log_weights - 0.5 * (z * z).sum(-1) - np.log(np.diagonal(L, 0, -2, -1)[..., :k]).sum(-1)
+    y = _fitting(self.marginal(known), "values", values)
+    with np.errstate(over="ignore", invalid="ignore"):
+        z = _solved(L[..., :k, :k], y[..., None, :] - self.means[..., known])
+        logs = self.log_weights - 0.5 * (z * z).sum(-1) - np.log(np.diagonal(L, 0, -2, -1)[..., :k]).sum(-1)
+    if not (logs.max(-1) > -1e280).all():
+        raise ValueError(f"values={_shown(values)}: must be within 1e140 widths of some component")
     return Mixture(logs, self.means[..., rest] + (L[..., k:, :k] @ z[..., None])[..., 0], L[..., k:, k:])
 
 
 Mixture.marginal, Mixture.given = _marginal, _given
 
-# %% ../nbs/33_mdn.ipynb #eb0157b0
+# %% ../nbs/33_mdn.ipynb #e1968911
 def _pool(self, log_weights=None):
     "One law from a batch (m, *B): the mixture over the first axis, with logarithms of weights (m,) (None: equal)."
     if self.means.ndim < 3:
@@ -262,27 +276,33 @@ def _pool(self, log_weights=None):
 
 
 def _taken(self, rows):
-    "Some laws of a batch, by an index into its first axes."
+    "Some laws of a batch, by an index into its axes."
+    try:
+        np.empty(self.means.shape[:-2], bool)[rows]
+    except (IndexError, TypeError, ValueError):
+        raise ValueError(f"rows={_shown(rows)}: must be an index into a batch of shape {self.means.shape[:-2]}") from None
     return Mixture(self.log_weights[rows], self.means[rows], self.factors[rows])
 
 
 Mixture.pool, Mixture.__getitem__ = _pool, _taken
 
-# %% ../nbs/33_mdn.ipynb #7842d1a8
+# %% ../nbs/33_mdn.ipynb #287b49da
 def bootstrap_weights(
     groups: np.ndarray,  # chain of each row (n,); rows of one chain are kept or dropped together
     members: int,  # how many sets of weights
     seed: int,  # of the random numbers
 ) -> np.ndarray:  # (members, n); the weights of each member add up to n
     "Random weights of examples for the Bayesian bootstrap (Rubin 1981): a flat Dirichlet law over the chains."
-    groups = np.asarray(groups)
-    if groups.ndim != 1 or not len(groups):
-        raise ValueError(f"groups of shape {groups.shape}: must be (n,), one for each row")
-    _, label = np.unique(groups, return_inverse=True)
-    share = np.random.default_rng(check_seed(seed)).exponential(size=(check_count("members", members), label.max() + 1))[:, label]
-    return len(groups) * share / share.sum(1, keepdims=True)
+    try:
+        label = _checked_groups(groups, len(groups))
+    except TypeError:
+        label = np.empty(0, int)  # no sequence at all
+    if not len(label):
+        raise ValueError(f"groups={_shown(groups)}: must be (n,), a number or a name for each row, at least one")
+    share = np.random.default_rng([check_seed(seed), 33]).exponential(size=(check_count("members", members), label.max() + 1))[:, label]
+    return len(label) * share / share.sum(1, keepdims=True)
 
-# %% ../nbs/33_mdn.ipynb #94cad5b5
+# %% ../nbs/33_mdn.ipynb #18494c27
 @dataclass
 class _Members:
     "What a committee of mixture networks is made of: all that turns inputs into mixtures."
@@ -297,7 +317,7 @@ class _Members:
     floor: torch.Tensor  # smallest widths (d,), in units of `scale`
     theta: torch.Tensor  # weights (M, P)
 
-# %% ../nbs/33_mdn.ipynb #eb0e05e3
+# %% ../nbs/33_mdn.ipynb #95158728
 def _softplus_inverse(s):
     return float(np.log(np.expm1(s)))
 
@@ -316,7 +336,7 @@ def _raw(m, theta, inputs):
         factors[..., i, j] = 0.5 * start * rest[..., d:]
     return torch.log_softmax(logits, -1), means, factors
 
-# %% ../nbs/33_mdn.ipynb #5165155b
+# %% ../nbs/33_mdn.ipynb #5ff4e5e7
 def _log_density(raw, y):
     "Log densities (M, n) of y (M, n, d), all in units of what the trend leaves."
     logs, means, factors = raw
@@ -338,7 +358,7 @@ def _lines(m, x):
     z = (torch.as_tensor(np.asarray(x, dtype=float)).flatten(1) - mean) / spread
     return torch.cat([torch.ones_like(z[:, :1]), z], 1) @ m.trend
 
-# %% ../nbs/33_mdn.ipynb #b17f82ad
+# %% ../nbs/33_mdn.ipynb #72bb4969
 @njit(cache=True, error_model="numpy")
 def _density_kernel(logs, means, widths, row, y, weights, d_logs, d_means, d_widths):
     "Sum of weights (M, n) times log densities at y (M, n); gradients by logs, means and widths (M, u, K) are added to the last three."
@@ -363,7 +383,7 @@ def _density_kernel(logs, means, widths, row, y, weights, d_logs, d_means, d_wid
                 d_widths[m, u, k] += r * (z[k] * z[k] - 1) * sharp[m, u, k]
     return total
 
-# %% ../nbs/33_mdn.ipynb #5dfc90bc
+# %% ../nbs/33_mdn.ipynb #df87e9f0
 class _FusedDensity(torch.autograd.Function):
     "The kernel as a function that torch can differentiate."
 
@@ -379,7 +399,7 @@ class _FusedDensity(torch.autograd.Function):
     def backward(context, up):
         return *(up * part for part in context.gradients), None, None, None
 
-# %% ../nbs/33_mdn.ipynb #590e1507
+# %% ../nbs/33_mdn.ipynb #15c7bee8
 def _spread_of(y):
     "Spread (d,) of targets; refused if there is none, or if it is no ordinary number."
     top = abs(y).max(0)
@@ -392,6 +412,13 @@ def _spread_of(y):
     return spread
 
 
+def _check_targets(y):
+    "Targets with at least one column, that vary."
+    if not y.shape[1]:
+        raise ValueError(f"y of shape {y.shape}: expected (n, d) with at least one column")
+    _spread_of(y)
+
+
 def _least_squares(x, y, weights):
     "Trends (M, 1 + k, d) for inputs of k numbers, and the mean and spread of these."
     z = torch.as_tensor(np.asarray(x, dtype=float)).flatten(1)
@@ -402,14 +429,14 @@ def _least_squares(x, y, weights):
     left = A.mT @ (weights[:, :, None] * A) + 1e-3 * torch.eye(A.shape[1], dtype=torch.float64)
     return torch.linalg.solve(left, A.mT @ (weights[:, :, None] * y)), (mean, spread)
 
-# %% ../nbs/33_mdn.ipynb #e3df05a2
+# %% ../nbs/33_mdn.ipynb #a4025c07
 def _framed(template, data, K, weights, options, seed):
     "A committee before it has learned: units, trend, and where components start."
     y, w = torch.as_tensor(data.y), torch.as_tensor(weights)
     spread, d = _spread_of(data.y), data.y.shape[1]
     network = type(template)(**(template.config | {"outputs": K * (1 + d + d * (d + 1) // 2)}))
     prior = NetworkPrior(network, Samples(data.x, np.zeros((len(y), len(network.head.weight))), data.chain, data.run), "none", options["prior_scale"])
-    offset, trend, frame = (w[:, :, None] * y).mean(1), None, None
+    offset, trend, frame = (w[:, :, None] * y).sum(1) / w.sum(1)[:, None], None, None
     left = data.y - data.y.mean(0)
     if _has_trend(data.x, options):
         (trend, frame), plain = _least_squares(data.x, y, w), _least_squares(data.x, y, torch.ones_like(w[:1]))[0]
@@ -424,7 +451,7 @@ def _has_trend(x, options):
     "A line makes sense for rows of numbers, fewer than a third of the rows; not for lattices."
     return options["trend"] and x.ndim == 2 and 3 * x.shape[1] < len(x)
 
-# %% ../nbs/33_mdn.ipynb #88726ae1
+# %% ../nbs/33_mdn.ipynb #eacd3a95
 def _starts(left, K, seed):
     "Where K components start, (K, d): quantiles of what the trend leaves, or centres found by k-means."
     if K == 1:
@@ -435,7 +462,7 @@ def _starts(left, K, seed):
         warnings.simplefilter("ignore")  # an empty cluster is no harm here
         return kmeans2(left, K, minit="++", rng=np.random.default_rng([seed, 33]))[0]
 
-# %% ../nbs/33_mdn.ipynb #37fc9ffd
+# %% ../nbs/33_mdn.ipynb #cb00aa72
 def _learn(m, data, weights, options, seed, bar):
     "Train all members at once: Adam on weighted examples, with the pull of each towards its own draw from the prior."
     (inputs, row), pull, w = _distinct(m.prior.network, data.x), m.theta, torch.as_tensor(weights)
@@ -452,7 +479,7 @@ def _learn(m, data, weights, options, seed, bar):
         theta.grad, = torch.autograd.grad(cost, theta)
         optimiser.step(), schedule.step(), bar.update(1)
     if not torch.isfinite(theta).all():
-        raise ValueError(f"learning_rate={options['learning_rate']}: weights left the finite numbers; expected a smaller one")
+        raise ValueError(f"learning_rate={options['learning_rate']}, prior_scale={options['prior_scale']}: weights left the finite numbers; expected smaller ones")
     return theta.detach()
 
 
@@ -460,7 +487,7 @@ def _batch(n, size, rng):
     "Rows of one step, or None for all."
     return None if n <= size else torch.as_tensor(rng.choice(n, size, replace=False))
 
-# %% ../nbs/33_mdn.ipynb #3e5892f2
+# %% ../nbs/33_mdn.ipynb #5681e4e2
 def _distinct(network, x):
     "Prepared inputs, each once, and which of them belongs to each row (n,); all inputs, where most are different."
     once, row = np.unique(x, axis=0, return_inverse=True) if x.ndim == 2 else (x, np.arange(len(x)))
@@ -483,7 +510,7 @@ def _weighted_density(raw, row, y, weights):
         return _FusedDensity.apply(logs, means[..., 0], factors[..., 0, 0], row, y[..., 0], weights)
     return (weights * _log_density([part.index_select(1, row) for part in raw], y)).sum()
 
-# %% ../nbs/33_mdn.ipynb #4622ffd8
+# %% ../nbs/33_mdn.ipynb #2896ec5b
 _TRIED = (1, 2, 3, 4, 6)  # numbers of components that "auto" tries
 
 
@@ -491,14 +518,12 @@ def _fold_weights(data, folds, seed):
     "Weights (folds, n) that leave out each fold in turn, whole chains at a time; and the fold of each row."
     _, label = np.unique(data.chain, return_inverse=True)
     count = label.max() + 1
-    if count < folds:
-        raise ValueError(f"groups with {count} different chains: expected at least {folds} to choose the number of components; give components a number")
     fold = (np.random.default_rng([seed, 35]).permutation(count) % folds)[label]
     return (fold[None] != np.arange(folds)[:, None]).astype(float), fold
 
 
 def _held_out(template, data, K, options, seed, bar, folds=5):
-    "Log density (n,) of every row under the member that has not seen it, in units of y."
+    "Log density (n,) of every row under the member that has not learned from it, in units of y. (Units and starts are those of all rows.)"
     weights, fold = _fold_weights(data, folds, seed)
     m = _framed(template, data, K, weights, options, seed)
     m.theta = _learn(m, data, weights, options, seed, bar)
@@ -507,14 +532,19 @@ def _held_out(template, data, K, options, seed, bar, folds=5):
         logs = _log_density(_raw(m, m.theta, _prepare(m.prior.network, data.x)), y) - m.scale.log().sum()
     return logs.numpy()[fold, np.arange(len(data))]
 
-
-def _choose(scores):
-    "The smallest K whose mean score (K -> (n,)) is within a standard error of the best."
+# %% ../nbs/33_mdn.ipynb #4619da5b
+def _choose(scores, chains):
+    "The smallest K whose mean score (K -> (n,)) is within a standard error of the best; chains: of each row (n,)."
     best = max(scores, key=lambda K: scores[K].mean())
-    behind = {K: scores[best] - s for K, s in scores.items()}
-    return min(K for K, gap in behind.items() if gap.mean() <= gap.std() / np.sqrt(len(gap)))
+    _, label = np.unique(chains, return_inverse=True)
 
-# %% ../nbs/33_mdn.ipynb #87f47c99
+    def behind(K):
+        gap = scores[best] - scores[K]
+        sums = np.bincount(label, gap - gap.mean())  # of whole chains, whose rows may be correlated
+        return gap.mean(), np.sqrt((sums**2).sum()) / len(gap)
+    return min(K for K, (gap, error) in {K: behind(K) for K in scores}.items() if gap <= error)
+
+# %% ../nbs/33_mdn.ipynb #eff65ac2
 class MixtureDensityNet:
     """Networks that answer with mixtures of K normal laws, with full covariances; their members' scatter is the epistemic part.
 
@@ -542,7 +572,7 @@ class MixtureDensityNet:
         self.options = _checked(dict(components=components, members=members, trend=trend, floor=floor, prior_scale=prior_scale, steps=steps,
                                      learning_rate=learning_rate, batch=batch, seed=seed))
 
-# %% ../nbs/33_mdn.ipynb #909cb042
+# %% ../nbs/33_mdn.ipynb #d71ae273
 def _checked(options):
     "Options of a `MixtureDensityNet`, each refused by name if it is out of range."
     checked = {k: check_count(k, options[k], least) for k, least in dict(members=2, steps=1, batch=8).items()}
@@ -565,15 +595,17 @@ def _template_for(self, data):
     spins = data.x.dtype == np.int8 and data.x.ndim in (3, 4)
     return _default_network(data, self.options["seed"]) if spins else MLP(data.x.shape[1:], hidden=(16,), seed=self.options["seed"])
 
-# %% ../nbs/33_mdn.ipynb #97a82f9b
+# %% ../nbs/33_mdn.ipynb #7651d50d
 def _fit(self, x, y=None, *, groups=None, progress=True):
     "Train on x (n, *shape) and y (n, d), n >= 8, or on `Samples`; groups: chain of each row; progress: show a bar. Returns self."
     data, o = as_samples(x, y, groups, minimum=8), self.options
+    if len(np.unique(data.chain)) < 8:
+        raise ValueError(f"groups with {len(np.unique(data.chain))} different chains: expected at least 8; members differ by the weights of whole chains")
+    _check_targets(data.y)
     template, auto = _template_for(self, data), o["components"] == "auto"
-    _spread_of(data.y)
     with one_thread(), tqdm(total=o["steps"] * (1 + auto * len(_TRIED)), desc="steps", disable=not check_flag("progress", progress), leave=False) as bar:
         scores = {K: _held_out(template, data, K, o, o["seed"], bar) for K in _TRIED} if auto else {}
-        K = _choose(scores) if auto else o["components"]
+        K = _choose(scores, data.chain) if auto else o["components"]
         weights = bootstrap_weights(data.chain, o["members"], o["seed"])
         m = _framed(template, data, K, weights, o, o["seed"])
         m.theta = _learn(m, data, weights, o, o["seed"], bar)
@@ -582,7 +614,7 @@ def _fit(self, x, y=None, *, groups=None, progress=True):
     self.diagnostics = facts | dict(components=K, rows=len(data), scores={K: float(s.mean()) for K, s in scores.items()})
     return self
 
-
+# %% ../nbs/33_mdn.ipynb #b3bc627f
 def _told(m, data, weights):
     "Mean log density of the examples, in units of y, and how many components of how many are dead: they explain less than one example."
     with torch.no_grad():
@@ -595,7 +627,7 @@ def _told(m, data, weights):
 
 MixtureDensityNet.fit = _fit
 
-# %% ../nbs/33_mdn.ipynb #8f4262a3
+# %% ../nbs/33_mdn.ipynb #9274678d
 def _distribution(self, x):
     "What each member says at inputs x (n, *shape): a `Mixture` with a batch (M, n). Its widths are physical spread."
     if self.members is None:
@@ -612,7 +644,7 @@ def _distribution(self, x):
 
 MixtureDensityNet.distribution = _distribution
 
-# %% ../nbs/33_mdn.ipynb #2d6c3e30
+# %% ../nbs/33_mdn.ipynb #78447d84
 class MemberLaws:
     "The law of y of a committee of mixtures: any of the members with the same probability, the same for all inputs."
 
@@ -637,7 +669,7 @@ class MemberLaws:
 
     def take(self, rows): return MemberLaws(self.mixtures[:, rows])
 
-# %% ../nbs/33_mdn.ipynb #845bf0bf
+# %% ../nbs/33_mdn.ipynb #5a871228
 def _sample_members(self, k, rng, balanced=True):
     "k samples (k, n, d): a member for all inputs, then a draw from its mixture at each; balanced: each member as often as any other, to one."
     M = len(self.mixtures.means)
@@ -647,9 +679,12 @@ def _sample_members(self, k, rng, balanced=True):
         out[chosen == m] = _from_components(self.mixtures[m], int((chosen == m).sum()), rng)
     return out
 
-
+# %% ../nbs/33_mdn.ipynb #338d8ac8
 def _stretch(self, epistemic, aleatoric):
     "The same laws with members' means stretched about the common one, and each mixture about its own mean."
+    for name, value in (("epistemic", epistemic), ("aleatoric", aleatoric)):
+        if check_number(name, value, what := "must be a number > 0") <= 0:
+            raise ValueError(f"{name}={_shown(value)}: {what}")
     means = self.mixtures.mean()
     common = means.mean(0)
     centre = common + epistemic * (means - common)
@@ -669,7 +704,7 @@ def _predict(self, x):
 
 MixtureDensityNet.predict = _predict
 
-# %% ../nbs/33_mdn.ipynb #b51a2e46
+# %% ../nbs/33_mdn.ipynb #1551483d
 def _save(self, path):
     "Write the fitted surrogate to one file; it is replaced only when complete."
     if self.members is None:

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['OBSERVABLES', 'FIELD_OBSERVABLES', 'ALLOY_OBSERVABLES', 'check_number', 'check_beta', 'check_count', 'check_seed',
-           'check_shape', 'check_flag', 'check_column', 'check_spins', 'random_spins', 'site_sum', 'pair_sum',
-           'diagonal_sum', 'plaquette_sum', 'spin_observables', 'Model', 'check_model', 'site_values', 'Ising',
-           'pattern_index', 'pattern_spins', 'pattern_counts', 'pattern_classes', 'check_field', 'random_fields',
-           'field_observables', 'Phi4', 'CustomModel', 'fcc_shells', 'fcc_triangles', 'BinaryAlloy',
-           'short_range_order', 'check_real']
+           'check_shape', 'check_flag', 'check_real', 'check_column', 'check_spins', 'random_spins', 'site_sum',
+           'pair_sum', 'diagonal_sum', 'plaquette_sum', 'spin_observables', 'Model', 'check_model', 'site_values',
+           'Ising', 'pattern_index', 'pattern_spins', 'pattern_counts', 'pattern_classes', 'check_field',
+           'random_fields', 'field_observables', 'Phi4', 'CustomModel', 'fcc_shells', 'fcc_triangles', 'BinaryAlloy',
+           'short_range_order']
 
 # %% ../nbs/00_models.ipynb #00-002
 import functools
@@ -98,6 +98,20 @@ def check_flag(
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{name}={_shown(value)}: must be True or False")
     return bool(value)
+
+# %% ../nbs/00_models.ipynb #d3e9d76e
+def check_real(
+    name: str,  # how to call the argument in the message
+    value,  # what the caller gave
+) -> np.ndarray:
+    "`value` as an array of finite real numbers; anything else raises `ValueError`."
+    try:
+        array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    except (TypeError, ValueError):
+        array = np.array(None)  # rows of different lengths, or no array at all
+    if array.dtype.kind not in "iuf" or isinstance(value, np.ma.MaskedArray) or not np.isfinite(array).all():
+        raise ValueError(f"{name}={_shown(value)}: must be finite real numbers")
+    return array
 
 # %% ../nbs/00_models.ipynb #00-021
 def check_column(
@@ -798,14 +812,11 @@ class CustomModel(_TriedModel):
 # %% ../nbs/00_models.ipynb #8d7e9023
 @functools.cache
 def _fcc_steps(most) -> tuple:
-    "The first shells of the fcc lattice, computed once; nobody may write to them."
+    "The first shells of the fcc lattice, computed once."
     steps = np.array(list(itertools.product(range(-most - 1, most + 2), repeat=3)))
     i, j, k = steps.T
     square = ((j + k) ** 2 + (i + k) ** 2 + (i + j) ** 2) // 2
-    shells = tuple(steps[square == length] for length in np.unique(square)[1:most + 1])
-    for shell in shells:
-        shell.flags.writeable = False
-    return shells
+    return tuple(steps[square == length] for length in np.unique(square)[1:most + 1])
 
 
 def fcc_shells(
@@ -814,16 +825,19 @@ def fcc_shells(
     "The neighbours of a site of the face-centred cubic lattice, shell by shell, the nearest first."
     if check_count("most", most) > 20:
         raise ValueError(f"most={_shown(most)}: must be at most 20")
-    return list(_fcc_steps(int(most)))
+    return [shell.copy() for shell in _fcc_steps(int(most))]
 
 # %% ../nbs/00_models.ipynb #aa030558
-@functools.cache
 def fcc_triangles() -> np.ndarray:  # steps to two corners, (24, 2, 3)
     "The triangles of nearest neighbours of the fcc lattice that have a given site as one corner: steps to the other two."
+    return _fcc_corners().copy()
+
+
+@functools.cache
+def _fcc_corners():
+    "The same, computed once."
     near = [tuple(map(int, step)) for step in fcc_shells(1)[0]]
-    found = np.array([pair for pair in itertools.combinations(near, 2) if tuple(np.subtract(*pair)) in near])
-    found.flags.writeable = False  # computed once, for all
-    return found
+    return np.array([pair for pair in itertools.combinations(near, 2) if tuple(np.subtract(*pair)) in near])
 
 
 def _stepped(x, step):
@@ -850,10 +864,10 @@ def _alloy_field(model, x, sites):
     "The derivative of the energy by the spins at sites (k, 3), (n, k) float64, for x (n, *shape)."
     around = lambda steps: x.reshape(len(x), -1)[:, np.ravel_multi_index(tuple(np.moveaxis((sites[:, None] + steps) % model.shape, -1, 0)), model.shape)]
     field = np.full((len(x), len(sites)), -model.h)
-    for V, shell in zip(model.pairs, fcc_shells() if any(model.pairs) else ()):
+    for V, shell in zip(model.pairs, _fcc_steps(3)):
         field += V * around(shell).sum(-1, dtype=float) if V else 0.0
     if model.triplet:
-        first, second = np.moveaxis(fcc_triangles(), 1, 0)
+        first, second = np.moveaxis(_fcc_corners(), 1, 0)
         field += model.triplet * (around(first) * around(second)).sum(-1, dtype=float)
     return field
 
@@ -889,8 +903,11 @@ def _check_pairs(pairs) -> tuple:
 
 def _alloy_changes(self, x, sites, new) -> np.ndarray:
     "E(x with new[:, j] at sites[j] alone) - E(x): float64 (n, k), for x (n, *shape), sites (k, 3), new (n, k)."
-    sites, new = np.asarray(sites), np.asarray(new)
+    sites, new = check_real("sites", sites), check_real("new", new)
+    sites = sites.astype(np.int64) if sites.dtype.kind in "iu" else sites
     _check_changes(self, x, sites, new)
+    if new.shape != (len(x), len(sites)):
+        raise ValueError(f"new.shape={new.shape}: must be {(len(x), len(sites))}")
     return (new - x[(slice(None), *sites.T)].astype(float)) * _alloy_field(self, x, sites)
 
 
@@ -915,25 +932,15 @@ BinaryAlloy.energy, BinaryAlloy.observables = _energy_of_alloy, _alloy_observabl
 
 # %% ../nbs/00_models.ipynb #c63ab742
 def short_range_order(
-    pairs,  # mean of s s over the bonds of a shell, any shape
-    m,  # mean spin, of a shape that fits
+    pairs,  # average of s s over the bonds of a shell and over a run, any shape
+    m,  # average spin, of the same shape or a number; single configurations would give a value that is too low by 1/n_sites
 ):
     "Warren–Cowley parameter of a shell: 0 without order, negative where unlike neighbours are preferred; no unit."
     pairs, m = (np.asarray(check_real(name, value), dtype=float) for name, value in (("pairs", pairs), ("m", m)))
-    if (abs(pairs) > 1).any() or (abs(m) >= 1).any():
-        raise ValueError(f"pairs={_shown(pairs)}, m={_shown(m)}: pairs must be from -1 to 1, and m between -1 and 1 (an alloy of both kinds)")
+    if m.shape not in ((), pairs.shape):
+        raise ValueError(f"m of shape {m.shape}: must be a number, or of the shape of pairs, {pairs.shape}")
+    if (abs(m) >= 1).any():
+        raise ValueError(f"m={_shown(m)}: must be between -1 and 1, an alloy of both kinds")
+    if (pairs > 1).any() or (pairs < 2 * abs(m) - 1 - 1e-9).any():
+        raise ValueError(f"pairs={_shown(pairs)}: must be from 2|m| - 1 to 1")
     return (pairs - m**2) / (1 - m**2)
-
-
-def check_real(
-    name: str,  # how to call the argument in the message
-    value,  # what the caller gave
-) -> np.ndarray:
-    "`value` as an array of finite real numbers; anything else raises `ValueError`."
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        array = np.array(None)  # rows of different lengths
-    if array.dtype.kind not in "iuf" or isinstance(value, np.ma.MaskedArray) or not np.isfinite(array).all():
-        raise ValueError(f"{name}={_shown(value)}: must be finite real numbers")
-    return array

@@ -44,7 +44,8 @@ class Predictive:
     variances where `degrees_of_freedom` is given (multivariate t: outputs, and all inputs of a sample, share one scale), or
     the equal mixture of the normals around each draw where `noise` is given; mean and variances must then be those of
     the mixture. With both, the law is the Student t, and `noise` is what `sample` adds to a draw. A surrogate that knows
-    another law (a mixture density network) hands it over as `law`, which answers for cdf, quantile, log_prob, crps, sample, take and stretch.
+    another law (a mixture density network) hands it over as `law`: an object with cdf(y),
+    quantile(p), log_prob(y), crps(y), take(rows), sample(k, generator, balanced=True), stretch(epistemic, aleatoric).
     The arrays are copies that cannot be written to. `ValueError` for arrays that do not fit together.
     """
 
@@ -123,8 +124,23 @@ def _check_predictive(p):
         fixed["noise"] = _variance("noise", p.noise, draws.shape)
     if p.noise is not None and p.degrees_of_freedom is None:
         _check_mixture(**fixed)
+    _check_law(p)
     for name, value in fixed.items():
         object.__setattr__(p, name, value if isinstance(value, float) else _frozen(value))
+
+# %% ../nbs/30_predictive.ipynb #94552053
+_ASKED = ("cdf", "quantile", "log_prob", "crps", "take", "sample", "stretch")  # of a law of its own
+
+
+def _check_law(p):
+    "A law of its own can answer all that is asked, and stands beside no other."
+    if p.law is None:
+        return
+    lacking = [name for name in _ASKED if not callable(getattr(p.law, name, None))]
+    if lacking:
+        raise ValueError(f"law={_shown(p.law)}: must have the methods {', '.join(_ASKED)}; it lacks {', '.join(lacking)}")
+    if p.noise is not None or p.degrees_of_freedom is not None:
+        raise ValueError(f"law={_shown(p.law)}: must stand alone; noise and degrees_of_freedom must be None")
 
 # %% ../nbs/30_predictive.ipynb #3d759513
 def _frozen(array):

@@ -664,9 +664,14 @@ _PILOT, _TUNING = 2**31, 2**31 + 1  # pilot chains hang on other branches of the
 
 
 def _couplings(model):
-    "The numbers and texts among the fields of a model, as JSON."
+    "The numbers and texts among the fields of a model, as JSON; a tuple of numbers (but the shape) is told one by one."
     names = [f.name for f in dataclasses.fields(model)] if dataclasses.is_dataclass(model) else []
-    return json.dumps({n: getattr(model, n) for n in names if isinstance(getattr(model, n), (int, float, str))})
+    fields = {n: getattr(model, n) for n in names if n != "shape"}
+    told = {n: v for n, v in fields.items() if isinstance(v, (int, float, str))}
+    for n, v in fields.items():
+        if isinstance(v, tuple) and all(isinstance(c, (int, float)) for c in v):
+            told |= {f"{n}{k}": c for k, c in enumerate(v, 1)}
+    return json.dumps(told)
 
 
 def _root(seed, model, beta, method):
