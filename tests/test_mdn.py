@@ -211,7 +211,7 @@ def test_the_scatter_of_members_is_the_error_of_the_mean():
     inside, ratio = [], []
     for seed in range(40):
         y = np.random.default_rng([seed, 1]).normal(size=(40, 1))
-        p = MixtureDensityNet(MLP((1,), hidden=()), components=1, members=16, steps=150, prior_scale=0.1, seed=seed).fit(np.zeros((40, 1)), y, progress=False).predict(np.zeros((1, 1)))
+        p = MixtureDensityNet(MLP((1,), hidden=()), components=1, members=16, steps=400, prior_scale=0.1, seed=seed).fit(np.zeros((40, 1)), y, progress=False).predict(np.zeros((1, 1)))
         error = np.sqrt(p.draws[:, 0, 0].var(ddof=1) * (1 + 1 / 16))
         inside.append(abs(p.mean[0, 0]) < stats.t(15).ppf(0.975) * error)
         ratio.append(error / (y.std() / np.sqrt(40)))

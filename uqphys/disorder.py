@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['UNSEEN', 'DefectReport', 'thermal_defects', 'choose_environments', 'importance_log_z', 'density_of_states']
 
-# %% ../nbs/331_disorder.ipynb #8e35a7c0
+# %% ../nbs/331_disorder.ipynb #5864ea66
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from .defects import _betas
 from .mdn import MixtureDensityNet, _log_shares
 from .models import _shown, check_count, check_number, check_real, check_seed
 
-# %% ../nbs/331_disorder.ipynb #0eb986ec
+# %% ../nbs/331_disorder.ipynb #5a5800d8
 UNSEEN = 0.5  # how much of the tilted density of states may lie below the third-lowest label
 
 
@@ -40,7 +40,7 @@ class DefectReport:
         "Where no more than half of the answer lies below the third-lowest label, (b,) truth values; False where no labels were given."
         return self.unseen <= UNSEEN
 
-# %% ../nbs/331_disorder.ipynb #2dd0209d
+# %% ../nbs/331_disorder.ipynb #a826da28
 def _estimate(self, name="log_z") -> tuple[np.ndarray, np.ndarray]:
     "Mean over the members and its error, (b,) each, of log_z, mean_energy or concentration. The error is epistemic; see interval."
     values = self._values(name)
@@ -55,7 +55,7 @@ def _values(self, name):
 
 DefectReport.estimate, DefectReport._values = _estimate, _values
 
-# %% ../nbs/331_disorder.ipynb #9b7165ef
+# %% ../nbs/331_disorder.ipynb #c567b420
 def _interval(self, name="log_z", level=0.95) -> tuple[np.ndarray, np.ndarray]:
     "Ends (b,) of a credible interval, Student's with M - 1 degrees of freedom; that of the concentration is the one of ln Z, exponentiated."
     if not 0 < check_number("level", level, what := "must be a probability between 0 and 1") < 1:
@@ -77,7 +77,7 @@ def _report_text(self):
 
 DefectReport.interval, DefectReport.__repr__ = _interval, _report_text
 
-# %% ../nbs/331_disorder.ipynb #c747f075
+# %% ../nbs/331_disorder.ipynb #21b0dd38
 def thermal_defects(
     net: MixtureDensityNet,  # fitted to labelled energies, one output
     descriptors,  # of unlabelled environments (m, k)
@@ -96,7 +96,7 @@ def thermal_defects(
     log_z, mean_energy, unseen = (np.stack(part, -1) for part in zip(*answers))
     return DefectReport(betas, log_z, mean_energy, unseen.mean(0))
 
-# %% ../nbs/331_disorder.ipynb #1f364804
+# %% ../nbs/331_disorder.ipynb #39d05089
 def _tilted(laws, logs, beta, lowest):
     "ln Z, mean energy and share below the third-lowest label, (M,) each, at one inverse temperature."
     each, tilted = laws.tilt(beta)  # (M, m)
@@ -106,7 +106,7 @@ def _tilted(laws, logs, beta, lowest):
     below = np.full(len(log_z), np.nan) if lowest is None else (share * tilted.cdf([lowest])[..., 0]).sum(1)
     return log_z, mean, below
 
-# %% ../nbs/331_disorder.ipynb #ef5b36af
+# %% ../nbs/331_disorder.ipynb #73929f7f
 def _checked_laws(net, descriptors):
     "The laws of one output at all environments, a `Mixture` with a batch (M, m)."
     if not isinstance(net, MixtureDensityNet):
@@ -133,7 +133,7 @@ def _third_lowest(energies):
     seen = np.sort(seen.ravel())
     return float(seen[2])
 
-# %% ../nbs/331_disorder.ipynb #ad795062
+# %% ../nbs/331_disorder.ipynb #883250c1
 def choose_environments(
     net: MixtureDensityNet,  # fitted to the labels that there are
     descriptors,  # of unlabelled environments (m, k)
@@ -152,7 +152,7 @@ def choose_environments(
     chosen = np.random.default_rng([check_seed(seed), 331]).choice(len(q), check_count("n", n), p=q / q.sum())
     return chosen, logs[chosen] - np.log(q[chosen])
 
-# %% ../nbs/331_disorder.ipynb #a2b2b652
+# %% ../nbs/331_disorder.ipynb #34413d89
 def importance_log_z(
     energies,  # labels (n,)
     log_ratio,  # ln p/q of each label (n,); zeros for random environments
@@ -175,7 +175,7 @@ def importance_log_z(
     effective = float(weights.sum() ** 2 / (weights**2).sum())
     return float(logs.max() + np.log(weights.mean())), float(np.sqrt(max(1 / effective - 1 / n, 0) * n / (n - 1))), effective
 
-# %% ../nbs/331_disorder.ipynb #b3b06e62
+# %% ../nbs/331_disorder.ipynb #663b4528
 def density_of_states(
     net: MixtureDensityNet,  # fitted to labelled energies, one output
     descriptors,  # of unlabelled environments (m, k)

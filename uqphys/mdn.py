@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Mixture', 'bootstrap_weights', 'MixtureDensityNet', 'MemberLaws']
 
-# %% ../nbs/33_mdn.ipynb #fbfb9ee2
+# %% ../nbs/33_mdn.ipynb #788fefcc
 import copy
 import warnings
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from .predictive import Predictive
 from .sampling import one_thread
 from .training import _load_whole, as_samples, save_state
 
-# %% ../nbs/33_mdn.ipynb #9a4fa15f
+# %% ../nbs/33_mdn.ipynb #7b7bdd5f
 @dataclass(frozen=True, eq=False, repr=False)
 class Mixture:
     "Mixtures of K normal laws in d dimensions, a batch of any shape B; weights are normalised. `ValueError` for what does not fit."
@@ -50,7 +50,7 @@ class Mixture:
         object.__setattr__(self, "means", means)
         object.__setattr__(self, "factors", factors)
 
-# %% ../nbs/33_mdn.ipynb #4e5effaf
+# %% ../nbs/33_mdn.ipynb #ad76200d
 def _log_shares(log_weights, shape):
     "Logarithms of weights (*B, K) that add up to one."
     try:
@@ -65,7 +65,7 @@ def _log_shares(log_weights, shape):
         raise ValueError(f"log_weights={_shown(log_weights)}: must be below 1e300 in size or -inf, and at least one of each mixture finite")
     return logs - top - np.log(np.exp(logs - top).sum(-1, keepdims=True))
 
-# %% ../nbs/33_mdn.ipynb #677b09b0
+# %% ../nbs/33_mdn.ipynb #3e228776
 def _mixture_text(self):
     *batch, K, d = self.means.shape
     return f"Mixture({'x'.join(map(str, batch)) + ' laws, ' if batch else ''}{K} components, {d} {'output' if d == 1 else 'outputs'})"
@@ -90,7 +90,7 @@ def _covariance(self):
 
 Mixture.__repr__, Mixture.mean, Mixture.covariance = _mixture_text, _mean, _covariance
 
-# %% ../nbs/33_mdn.ipynb #0d52b715
+# %% ../nbs/33_mdn.ipynb #c1fb0bea
 def _moments(self, order):
     "Raw moments E[y^n] of each output for n = 1 ... order, (order, *B, d)."
     check_count("order", order)
@@ -101,7 +101,7 @@ def _moments(self, order):
         found.append((np.exp(self.log_weights)[..., None] * now).sum(-2))
     return np.stack(found)
 
-# %% ../nbs/33_mdn.ipynb #a920f2fb
+# %% ../nbs/33_mdn.ipynb #6be17c3a
 def _log_prob(self, y):
     "Log density (*B) at y (*B, d). A y so far away that no double holds its density raises `ValueError`."
     y = _fitting(self, "y", y)
@@ -113,7 +113,7 @@ def _log_prob(self, y):
         raise ValueError(f"y={_shown(y[~np.isfinite(value)][0].tolist())}: must be within 1e150 widths of some component")
     return value
 
-# %% ../nbs/33_mdn.ipynb #d20b1ab1
+# %% ../nbs/33_mdn.ipynb #7f7e118d
 def _solved(factors, off):
     "z with L z = off, for lower factors (..., d, d) and off (..., d): row by row."
     z = np.empty(np.broadcast_shapes(factors.shape[:-1], off.shape))
@@ -134,7 +134,7 @@ def _fitting(mixture, name, y):
 
 Mixture.moments, Mixture.log_prob = _moments, _log_prob
 
-# %% ../nbs/33_mdn.ipynb #d5df4ca5
+# %% ../nbs/33_mdn.ipynb #e5665e78
 def _scales(mixture):
     "Means and standard deviations of each output by component: (*B, d, K) each."
     return np.swapaxes(mixture.means, -1, -2), np.swapaxes(np.sqrt((mixture.factors**2).sum(-1)), -1, -2)
@@ -166,7 +166,7 @@ def _quantile(self, p):
 
 Mixture.cdf, Mixture.quantile = _cdf, _quantile
 
-# %% ../nbs/33_mdn.ipynb #f549897e
+# %% ../nbs/33_mdn.ipynb #4d080ce9
 def _draw(self, k, seed):
     "k samples of y from each law, (k, *B, d)."
     return _from_components(self, check_count("k", k), np.random.default_rng(check_seed(seed)))
@@ -199,7 +199,7 @@ def _crps(self, y):
 
 Mixture.sample, Mixture.crps = _draw, _crps
 
-# %% ../nbs/33_mdn.ipynb #b858d139
+# %% ../nbs/33_mdn.ipynb #edba1464
 def _tilt(self, beta):
     """Weight the law by exp(-beta·y): (log of the integral of the weighted law (*B), the normalised weighted law).
 
@@ -219,7 +219,7 @@ def _tilt(self, beta):
 
 Mixture.tilt = _tilt
 
-# %% ../nbs/33_mdn.ipynb #cc587d30
+# %% ../nbs/33_mdn.ipynb #7ac0c1fe
 def _which(mixture, outputs):
     "Numbers of outputs, each once."
     d = mixture.means.shape[-1]
@@ -231,7 +231,7 @@ def _which(mixture, outputs):
         raise ValueError(f"outputs={_shown(outputs)}: must be different whole numbers from 0 to {d - 1}")
     return chosen
 
-# %% ../nbs/33_mdn.ipynb #fd73e7a0
+# %% ../nbs/33_mdn.ipynb #ed204e57
 def _reordered(mixture, order):
     "Lower Cholesky factors of the covariances of outputs in this order, by QR: no covariance is ever formed."
     R = np.linalg.qr(np.swapaxes(mixture.factors[..., order, :], -1, -2), mode="r")
@@ -263,7 +263,7 @@ def _given(self, outputs, values):
 
 Mixture.marginal, Mixture.given = _marginal, _given
 
-# %% ../nbs/33_mdn.ipynb #e1968911
+# %% ../nbs/33_mdn.ipynb #7ea9f032
 def _pool(self, log_weights=None):
     "One law from a batch (m, *B): the mixture over the first axis, with logarithms of weights (m,) (None: equal)."
     if self.means.ndim < 3:
@@ -286,7 +286,7 @@ def _taken(self, rows):
 
 Mixture.pool, Mixture.__getitem__ = _pool, _taken
 
-# %% ../nbs/33_mdn.ipynb #287b49da
+# %% ../nbs/33_mdn.ipynb #420894dc
 def bootstrap_weights(
     groups: np.ndarray,  # chain of each row (n,); rows of one chain are kept or dropped together
     members: int,  # how many sets of weights
@@ -302,7 +302,7 @@ def bootstrap_weights(
     share = np.random.default_rng([check_seed(seed), 33]).exponential(size=(check_count("members", members), label.max() + 1))[:, label]
     return len(label) * share / share.sum(1, keepdims=True)
 
-# %% ../nbs/33_mdn.ipynb #18494c27
+# %% ../nbs/33_mdn.ipynb #d2bd5376
 @dataclass
 class _Members:
     "What a committee of mixture networks is made of: all that turns inputs into mixtures."
@@ -317,7 +317,7 @@ class _Members:
     floor: torch.Tensor  # smallest widths (d,), in units of `scale`
     theta: torch.Tensor  # weights (M, P)
 
-# %% ../nbs/33_mdn.ipynb #95158728
+# %% ../nbs/33_mdn.ipynb #26fb4b6c
 def _softplus_inverse(s):
     return float(np.log(np.expm1(s)))
 
@@ -336,7 +336,7 @@ def _raw(m, theta, inputs):
         factors[..., i, j] = 0.5 * start * rest[..., d:]
     return torch.log_softmax(logits, -1), means, factors
 
-# %% ../nbs/33_mdn.ipynb #5ff4e5e7
+# %% ../nbs/33_mdn.ipynb #49516295
 def _log_density(raw, y):
     "Log densities (M, n) of y (M, n, d), all in units of what the trend leaves."
     logs, means, factors = raw
@@ -358,7 +358,7 @@ def _lines(m, x):
     z = (torch.as_tensor(np.asarray(x, dtype=float)).flatten(1) - mean) / spread
     return torch.cat([torch.ones_like(z[:, :1]), z], 1) @ m.trend
 
-# %% ../nbs/33_mdn.ipynb #72bb4969
+# %% ../nbs/33_mdn.ipynb #943ca433
 @njit(cache=True, error_model="numpy")
 def _density_kernel(logs, means, widths, row, y, weights, d_logs, d_means, d_widths):
     "Sum of weights (M, n) times log densities at y (M, n); gradients by logs, means and widths (M, u, K) are added to the last three."
@@ -383,7 +383,7 @@ def _density_kernel(logs, means, widths, row, y, weights, d_logs, d_means, d_wid
                 d_widths[m, u, k] += r * (z[k] * z[k] - 1) * sharp[m, u, k]
     return total
 
-# %% ../nbs/33_mdn.ipynb #df87e9f0
+# %% ../nbs/33_mdn.ipynb #8a4cb345
 class _FusedDensity(torch.autograd.Function):
     "The kernel as a function that torch can differentiate."
 
@@ -399,7 +399,7 @@ class _FusedDensity(torch.autograd.Function):
     def backward(context, up):
         return *(up * part for part in context.gradients), None, None, None
 
-# %% ../nbs/33_mdn.ipynb #15c7bee8
+# %% ../nbs/33_mdn.ipynb #914b81f0
 def _spread_of(y):
     "Spread (d,) of targets; refused if there is none, or if it is no ordinary number."
     top = abs(y).max(0)
@@ -429,7 +429,7 @@ def _least_squares(x, y, weights):
     left = A.mT @ (weights[:, :, None] * A) + 1e-3 * torch.eye(A.shape[1], dtype=torch.float64)
     return torch.linalg.solve(left, A.mT @ (weights[:, :, None] * y)), (mean, spread)
 
-# %% ../nbs/33_mdn.ipynb #a4025c07
+# %% ../nbs/33_mdn.ipynb #2454a3bc
 def _framed(template, data, K, weights, options, seed):
     "A committee before it has learned: units, trend, and where components start."
     y, w = torch.as_tensor(data.y), torch.as_tensor(weights)
@@ -451,7 +451,7 @@ def _has_trend(x, options):
     "A line makes sense for rows of numbers, fewer than a third of the rows; not for lattices."
     return options["trend"] and x.ndim == 2 and 3 * x.shape[1] < len(x)
 
-# %% ../nbs/33_mdn.ipynb #eacd3a95
+# %% ../nbs/33_mdn.ipynb #3cf77a66
 def _starts(left, K, seed):
     "Where K components start, (K, d): quantiles of what the trend leaves, or centres found by k-means."
     if K == 1:
@@ -462,7 +462,7 @@ def _starts(left, K, seed):
         warnings.simplefilter("ignore")  # an empty cluster is no harm here
         return kmeans2(left, K, minit="++", rng=np.random.default_rng([seed, 33]))[0]
 
-# %% ../nbs/33_mdn.ipynb #cb00aa72
+# %% ../nbs/33_mdn.ipynb #c00a8a04
 def _learn(m, data, weights, options, seed, bar):
     "Train all members at once: Adam on weighted examples, with the pull of each towards its own draw from the prior."
     (inputs, row), pull, w = _distinct(m.prior.network, data.x), m.theta, torch.as_tensor(weights)
@@ -487,7 +487,7 @@ def _batch(n, size, rng):
     "Rows of one step, or None for all."
     return None if n <= size else torch.as_tensor(rng.choice(n, size, replace=False))
 
-# %% ../nbs/33_mdn.ipynb #5681e4e2
+# %% ../nbs/33_mdn.ipynb #3dc80382
 def _distinct(network, x):
     "Prepared inputs, each once, and which of them belongs to each row (n,); all inputs, where most are different."
     once, row = np.unique(x, axis=0, return_inverse=True) if x.ndim == 2 else (x, np.arange(len(x)))
@@ -510,7 +510,7 @@ def _weighted_density(raw, row, y, weights):
         return _FusedDensity.apply(logs, means[..., 0], factors[..., 0, 0], row, y[..., 0], weights)
     return (weights * _log_density([part.index_select(1, row) for part in raw], y)).sum()
 
-# %% ../nbs/33_mdn.ipynb #2896ec5b
+# %% ../nbs/33_mdn.ipynb #0010bb1c
 _TRIED = (1, 2, 3, 4, 6)  # numbers of components that "auto" tries
 
 
@@ -532,7 +532,7 @@ def _held_out(template, data, K, options, seed, bar, folds=5):
         logs = _log_density(_raw(m, m.theta, _prepare(m.prior.network, data.x)), y) - m.scale.log().sum()
     return logs.numpy()[fold, np.arange(len(data))]
 
-# %% ../nbs/33_mdn.ipynb #4619da5b
+# %% ../nbs/33_mdn.ipynb #20650dd7
 def _choose(scores, chains):
     "The smallest K whose mean score (K -> (n,)) is within a standard error of the best; chains: of each row (n,)."
     best = max(scores, key=lambda K: scores[K].mean())
@@ -544,7 +544,7 @@ def _choose(scores, chains):
         return gap.mean(), np.sqrt((sums**2).sum()) / len(gap)
     return min(K for K, (gap, error) in {K: behind(K) for K in scores}.items() if gap <= error)
 
-# %% ../nbs/33_mdn.ipynb #eff65ac2
+# %% ../nbs/33_mdn.ipynb #d5cb63af
 class MixtureDensityNet:
     """Networks that answer with mixtures of K normal laws, with full covariances; their members' scatter is the epistemic part.
 
@@ -572,7 +572,7 @@ class MixtureDensityNet:
         self.options = _checked(dict(components=components, members=members, trend=trend, floor=floor, prior_scale=prior_scale, steps=steps,
                                      learning_rate=learning_rate, batch=batch, seed=seed))
 
-# %% ../nbs/33_mdn.ipynb #d71ae273
+# %% ../nbs/33_mdn.ipynb #8935118b
 def _checked(options):
     "Options of a `MixtureDensityNet`, each refused by name if it is out of range."
     checked = {k: check_count(k, options[k], least) for k, least in dict(members=2, steps=1, batch=8).items()}
@@ -595,7 +595,7 @@ def _template_for(self, data):
     spins = data.x.dtype == np.int8 and data.x.ndim in (3, 4)
     return _default_network(data, self.options["seed"]) if spins else MLP(data.x.shape[1:], hidden=(16,), seed=self.options["seed"])
 
-# %% ../nbs/33_mdn.ipynb #7651d50d
+# %% ../nbs/33_mdn.ipynb #1f5b2130
 def _fit(self, x, y=None, *, groups=None, progress=True):
     "Train on x (n, *shape) and y (n, d), n >= 8, or on `Samples`; groups: chain of each row; progress: show a bar. Returns self."
     data, o = as_samples(x, y, groups, minimum=8), self.options
@@ -614,7 +614,7 @@ def _fit(self, x, y=None, *, groups=None, progress=True):
     self.diagnostics = facts | dict(components=K, rows=len(data), scores={K: float(s.mean()) for K, s in scores.items()})
     return self
 
-# %% ../nbs/33_mdn.ipynb #b3bc627f
+# %% ../nbs/33_mdn.ipynb #266a729d
 def _told(m, data, weights):
     "Mean log density of the examples, in units of y, and how many components of how many are dead: they explain less than one example."
     with torch.no_grad():
@@ -627,7 +627,7 @@ def _told(m, data, weights):
 
 MixtureDensityNet.fit = _fit
 
-# %% ../nbs/33_mdn.ipynb #9274678d
+# %% ../nbs/33_mdn.ipynb #6ac19c8b
 def _distribution(self, x):
     "What each member says at inputs x (n, *shape): a `Mixture` with a batch (M, n). Its widths are physical spread."
     if self.members is None:
@@ -644,7 +644,7 @@ def _distribution(self, x):
 
 MixtureDensityNet.distribution = _distribution
 
-# %% ../nbs/33_mdn.ipynb #78447d84
+# %% ../nbs/33_mdn.ipynb #7f161d48
 class MemberLaws:
     "The law of y of a committee of mixtures: any of the members with the same probability, the same for all inputs."
 
@@ -659,17 +659,33 @@ class MemberLaws:
     def __repr__(self):
         return f"mixtures of {self.mixtures.means.shape[2]} normals"
 
-    def cdf(self, y): return self.pooled.cdf(y)
+    def cdf(self, y):
+        "Probability (n, d) that an output is below y (n, d)."
+        return self.pooled.cdf(y)
 
-    def quantile(self, p): return self.pooled.quantile(p)
+    def quantile(self, p):
+        "The p-quantile of each output, (n, d)."
+        return self.pooled.quantile(p)
 
-    def log_prob(self, y): return self.pooled.log_prob(y)
+# %% ../nbs/33_mdn.ipynb #99222fe1
+def _log_prob_of_members(self, y):
+    "Log density (n,) at y (n, d)."
+    return self.pooled.log_prob(y)
 
-    def crps(self, y): return self.pooled.crps(y)
 
-    def take(self, rows): return MemberLaws(self.mixtures[:, rows])
+def _crps_of_members(self, y):
+    "Continuous ranked probability score (n, d) at y (n, d)."
+    return self.pooled.crps(y)
 
-# %% ../nbs/33_mdn.ipynb #5a871228
+
+def _take_inputs(self, rows):
+    "The laws at some of the inputs: rows, whole numbers."
+    return MemberLaws(self.mixtures[:, rows])
+
+
+MemberLaws.log_prob, MemberLaws.crps, MemberLaws.take = _log_prob_of_members, _crps_of_members, _take_inputs
+
+# %% ../nbs/33_mdn.ipynb #df5e9fee
 def _sample_members(self, k, rng, balanced=True):
     "k samples (k, n, d): a member for all inputs, then a draw from its mixture at each; balanced: each member as often as any other, to one."
     M = len(self.mixtures.means)
@@ -679,7 +695,7 @@ def _sample_members(self, k, rng, balanced=True):
         out[chosen == m] = _from_components(self.mixtures[m], int((chosen == m).sum()), rng)
     return out
 
-# %% ../nbs/33_mdn.ipynb #338d8ac8
+# %% ../nbs/33_mdn.ipynb #57053113
 def _stretch(self, epistemic, aleatoric):
     "The same laws with members' means stretched about the common one, and each mixture about its own mean."
     for name, value in (("epistemic", epistemic), ("aleatoric", aleatoric)):
@@ -704,7 +720,7 @@ def _predict(self, x):
 
 MixtureDensityNet.predict = _predict
 
-# %% ../nbs/33_mdn.ipynb #1551483d
+# %% ../nbs/33_mdn.ipynb #abd91c76
 def _save(self, path):
     "Write the fitted surrogate to one file; it is replaced only when complete."
     if self.members is None:
