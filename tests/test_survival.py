@@ -133,6 +133,7 @@ def test_sample_to_survives_kill_9(name, tmp_path):
         path, rounds, seen = tmp_path / f"round{rounds}", rounds + 1, 0
         while kill_after(run_child, (name, path), rng.uniform(0, 0.7 * whole)):
             kills += 1
+            assert kills < 200, "the children never get done"
             now = look(path)
             assert now >= seen and now % RUNS[name][1]["checkpoint_every"] == 0 or now == RUNS[name][1]["draws"]
             seen = now
@@ -176,7 +177,8 @@ def test_killed_at_every_step_of_a_commit(tmp_path):
         path = tmp_path / str(step)
         child = START.Process(target=killed_at, args=(step, path))
         child.start()
-        child.join()
+        child.join(120)
+        assert not child.is_alive(), step
         assert child.exitcode == -signal.SIGKILL
         look(path)
         short_run(path)
@@ -208,6 +210,7 @@ def test_sweep_survives_kill_9(workers, tmp_path):
         folder, rounds = tmp_path / f"round{rounds}", rounds + 1
         while kill_after(sweep_child, (folder, workers), rng.uniform(0, 0.9 * whole)):
             kills += 1
+            assert kills < 300, "the children never get done"
         assert {p.name for p in folder.iterdir()} == set(expected)
         for path in folder.iterdir():
             same(load(path), expected[path.name])
