@@ -5,8 +5,9 @@
 
 The vacancy of `uqphys.defects` in a random alloy with 30 % B; its density of states is known exactly. The network sees the first shell.
 Coverage: 300 labels, all random, or 150 random and 150 chosen for 1750 K; ln Z and mean energy with their 95 % intervals at six
-temperatures, 200 times. Trap: random labels of a vacancy that relaxes where labels hardly ever are, 100 times. Labels: the error of the concentration with 100 to 800 labels, half of them chosen, 30 times each. Table: CRPS
-and log score on 1000 new environments, 300 labels, ten drawings. Targets: coverage of 92 to 98 % at 2000, 1750 and 1500 K, and a 5 %
+temperatures, 200 times. Trap: random labels of a vacancy that relaxes where labels hardly ever are, 100 times. Labels: the error
+of the concentration with 100 to 800 labels, half of them chosen, 30 times each. Table: CRPS and log score on 1000 new environments,
+300 labels, ten drawings. Targets: coverage of 92 to 98 % at 2000, 1750 and 1500 K, and a 5 %
 error of the concentration with a twentieth of the labels that brute force needs; the exit status is 1 if one is missed.
 """
 import argparse

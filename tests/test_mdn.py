@@ -180,7 +180,9 @@ def test_the_number_of_components_is_found_by_cross_validation():
     x, y = bimodal(600, 1)
     net = MixtureDensityNet(members=3, steps=300, seed=1).fit(x, y, progress=False)
     scores = net.diagnostics["scores"]
-    assert net.members.components in (2, 3) and scores[2] > scores[1] + 0.3 and abs(scores[6] - scores[2]) < 0.1
+    best = max(scores.values())
+    assert net.members.components in (2, 3) and scores[net.members.components] > best - 0.05 and scores[2] > best - 0.05  # widths that curve may ask for a third
+    assert scores[2] > scores[1] + 0.3
     line = MixtureDensityNet(members=3, steps=300, seed=1).fit(x, x + 0.1 * np.random.default_rng(2).normal(size=x.shape), progress=False)
     assert line.members.components == 1
 
@@ -194,14 +196,14 @@ def test_the_network_prefers_two_humps_and_says_where():
 
 
 def test_epistemic_shrinks_and_aleatoric_stays():
-    "Sixteen times the data: a scatter up to four times smaller (the prior holds that of few data); the noise is what it is. Far away the members disagree."
+    "Four times the data: half the scatter of the members; the noise is what it is. Far from the data the members disagree."
     told = []
-    for n in (100, 1600):
+    for n in (400, 1600):
         x, y = bimodal(n, 5)
-        p = MixtureDensityNet(components=2, members=12, steps=400, seed=1).fit(x, y, progress=False).predict(np.linspace(-0.9, 0.9, 20)[:, None])
+        p = MixtureDensityNet(components=2, members=24, steps=400, seed=1).fit(x, y, progress=False).predict(np.linspace(-0.9, 0.9, 20)[:, None])
         told.append((np.sqrt(p.epistemic.mean()), np.sqrt(p.aleatoric.mean())))
     (few, noise_few), (many, noise_many) = told
-    assert 2.0 < few / many < 5.0 and abs(noise_few / noise_many - 1) < 0.15
+    assert 1.6 < few / many < 2.4 and abs(noise_few / noise_many - 1) < 0.1
     far = MixtureDensityNet(components=2, members=12, steps=400, seed=1).fit(*bimodal(100, 5), progress=False).predict(np.array([[0.0], [4.0]]))
     assert far.epistemic[1, 0] > 10 * far.epistemic[0, 0]
 

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from numba import njit
 from scipy.cluster.vq import kmeans2
-from scipy.special import erf, logsumexp, ndtr, ndtri
+from scipy.special import logsumexp, ndtr, ndtri
 from tqdm import tqdm
 from .architectures import MLP, Regressor
 from .committees import _checked_groups
 from .datasets import Samples
 from .models import _shown, check_count, check_flag, check_number, check_real, check_seed
 from .posteriors import NetworkPrior, _check_points, _default_network, _prepare, _prior_of, _prior_state, _standard, _take
-from .predictive import Predictive
+from .predictive import Predictive, _distance
 from .sampling import one_thread
 from .training import _load_whole, as_samples, save_state
 
@@ -179,12 +179,6 @@ def _from_components(mixture, k, rng):
     chosen = (rng.random((k, *batch, 1)) * steps[..., -1:] > steps).sum(-1)  # (k, *B)
     pick = lambda a: np.take_along_axis(a[None], chosen.reshape(k, *batch, *(1,) * (a.ndim - len(batch))), len(batch) + 1).squeeze(len(batch) + 1)
     return pick(mixture.means) + (pick(mixture.factors) @ rng.standard_normal((k, *batch, d, 1)))[..., 0]
-
-
-def _distance(gap, width):
-    "E|Z| of a normal Z with mean `gap` and standard deviation `width`."
-    z = gap / width
-    return gap * erf(z * np.sqrt(0.5)) + width * np.sqrt(2 / np.pi) * np.exp(-0.5 * z * z)
 
 
 def _crps(self, y):
