@@ -111,7 +111,8 @@ def test_stopped_and_started_again(tmp_path):
     for attempt in range(10):  # a busy machine may see the first checkpoint only when all is done: then once more
         out = tmp_path / f"out{attempt}"
         command = [str(Path(sys.executable).with_name("uqphys")), "sweep", str(write(tmp_path, text)), "--workers", "2", "--out", str(out)]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a shell's background job ignores it
         end = time.monotonic() + 60
         while not list(out.glob("*/.uqphys/states/*")) and time.monotonic() < end and child.poll() is None:
             time.sleep(0.02)
