@@ -7,7 +7,7 @@ import pytest
 from tests import ledger
 
 LONG = ("test_maps.py", "test_survival.py", "test_gp.py", "test_lattice_kernels.py", "test_bias_coverage.py", "test_bias_maps.py", "test_sparse_gp.py",
-        "test_pathwise.py", "test_hmc.py", "test_penalty.py", "test_variational.py", "test_last_layer.py", "test_deep_kernel.py", "test_mdn.py", "test_disorder.py", "test_training.py")
+        "test_pathwise.py", "test_hmc.py", "test_penalty.py", "test_variational.py", "test_last_layer.py", "test_deep_kernel.py", "test_mdn.py", "test_chains.py", "test_disorder.py", "test_training.py")
 SKIPPED = "passed before with exactly these sources (tests/passed.json)"
 
 
