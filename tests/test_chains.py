@@ -100,7 +100,7 @@ def test_p_values_of_all_proposals_are_uniform():
 
 
 def test_the_test_of_the_law_can_fail():
-    "Two per cent in the coupling, and every p-value is small once enough chains look."
+    "Eight per cent in the coupling, and every p-value is small once enough chains look."
     wrong = Ising((3, 4), J=1.08, J2=0.1, K=0.2, h=0.05)
     p = [p_value(wrong, BETA, Subchain(PAIRS, 3), seed, n=3000, thin=12, law=TRUTH) for seed in range(3)]
     assert max(p) < 1e-3
@@ -221,6 +221,18 @@ def test_refitting_takes_the_bias_away(unsure, tolerance):
     assert enumerate_states(approximation, beta).averages == before
     again = penalty_chain(approximation, beta, tolerance=tolerance, draws=300, chains=4, burn_in=200, seed=2, progress=False)
     assert again.ensemble.identical(found.ensemble)
+
+
+def test_refitting_does_not_teach_what_the_features_cannot_say(unsure):
+    "A sum over pairs buys many energies, is no longer in doubt, and breaks the bound that holds for features which can express the truth."
+    truth, beta, tolerance = unsure[0].exact, unsure[1], 0.05
+    exact = enumerate_states(truth, beta).averages
+    spread = np.sqrt(exact["m2"] - exact["abs_m"] ** 2)
+    for n in (6, 20, 60):
+        pairs = LastLayer(pair_network(), seed=0).fit(*labelled(truth, beta / 2, n, seed=1), progress=False)
+        found = penalty_chain(Approximation(truth, pairs), beta, tolerance=tolerance, draws=300, chains=4, burn_in=200, seed=0, progress=False)
+        after = enumerate_states(found.approximation, beta).averages
+        assert abs(after["abs_m"] - exact["abs_m"]) > 1.5 * tolerance * spread and found.ensemble.attrs["exact_evaluations"] > 100
 
 
 def test_evidence_of_exact_chains_covers_the_bias():

@@ -25,7 +25,6 @@ from .models import (Ising, _shown, check_beta, check_count, check_flag, check_n
                            site_values, spin_observables)
 from .sampling import (PROPOSE, _changes, _check_model, _compiled, _dataset, _describe, _energies, _generators, _needs_patterns, _origin, _root,
                              _starts, one_thread, progress_bar, sample, site_at)
-from .training import labelled
 
 # %% auto #0
 __all__ = ['MOVES', 'Subchain', 'FreshDraws', 'metropolis_hastings', 'evaluation_cost', 'SelfLearned', 'learn_pairs',
