@@ -23,10 +23,10 @@ demo: $(READY) ## predict and correct a bias, and hold it against the exact answ
 	$(BIN)/uqphys demo
 
 # One thread per process: two processes with two threads each would only get in each other's way.
-test test-all: export OMP_NUM_THREADS = 1
-test test-all: export MKL_NUM_THREADS = 1
-test test-all: export OPENBLAS_NUM_THREADS = 1
-test test-all: export MPLBACKEND = agg
+test: export OMP_NUM_THREADS = 1
+test: export MKL_NUM_THREADS = 1
+test: export OPENBLAS_NUM_THREADS = 1
+test: export MPLBACKEND = agg
 test: $(DEV) ## run every notebook, then tests/ but the long ones that passed with the same sources (40 min on 2 slow cores)
 	@status=0; \
 	echo "== notebooks"; $(BIN)/nbdev_test --n_workers $(WORKERS) --timing || status=1; \
