@@ -539,6 +539,8 @@ def predict_bias(
     seed: int,  # of the choice of probes and of the draws
 ) -> BiasReport:
     "Predict, observable by observable, the bias that the approximation puts into averages; correct it; judge the answer."
+    if not isinstance(approximation, Approximation) and callable(own := getattr(approximation, "bias_report", None)):
+        return own(ensemble, observables, evidence=evidence, probes=probes, estimator=estimator, seed=seed)
     names = _check_request(approximation, ensemble, observables, evidence, estimator)
     probes, seed = _check_probes(probes, approximation, evidence), check_seed(seed)
     with one_thread():
