@@ -55,7 +55,7 @@ def summary(rows: pd.DataFrame) -> dict:
         g = group[group["evidence"] == "probe"]
         z = (g["predicted_bias"] - g["true_bias"]) / ((g["high"] - g["low"]) / 3.92)
         scores = {name: [round(float(v), 3) for v in z[g["observable"] == name]] for name in g["observable"].unique()}
-        trusted = {name: [int(v) for v in g.loc[g["observable"] == name, "trust"]] for name in scores}
+        trusted = {name: [int(v == "yes") for v in g.loc[g["observable"] == name, "trust"]] for name in scores}
         out["cases"][case] = {"table": table, "z_scores": scores, "trusted": trusted}
     return out
 

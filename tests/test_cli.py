@@ -168,7 +168,7 @@ def test_the_small_example_leaves_a_complete_report(tmp_path):
     found = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert list(found["observables"]) == study.bias["observables"]
     for name, row in found["observables"].items():
-        assert COLUMNS <= set(row) and row["exact_evaluations"] <= 100 and isinstance(row["trust"], bool)
+        assert COLUMNS <= set(row) and row["exact_evaluations"] <= 100 and row["trust"] in ("yes", "with probes", "no")
         assert row["low"] <= row["predicted_bias"] <= row["high"] and row["verdict"]
         assert abs(row["surrogate"] - row["predicted_bias"] - row["corrected"]) < 1e-12
         assert f"| {name} |" in (tmp_path / "report.md").read_text(encoding="utf-8") and name in shown
@@ -217,6 +217,6 @@ def test_the_demonstration(tmp_path):
             assert set(report["observables"]) == {"energy", "abs_m", "m2", "susceptibility"}
             assert all(COLUMNS | {"exact", "exact_bias", "inside"} <= set(row) for row in report["observables"].values())
     simple = next(iter(cases.values()))
-    assert not any(row["trust"] for row in simple["posterior"]["observables"].values())
+    assert not any(row["trust"] == "yes" for row in simple["posterior"]["observables"].values())
     page = (tmp_path / "demo" / "report.md").read_text(encoding="utf-8")
     assert "![" in page and (tmp_path / "demo" / "bias.png").stat().st_size > 10_000

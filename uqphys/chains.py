@@ -620,12 +620,13 @@ def _chain_verdicts(run, cheap, dear, names):
     "For each observable, whether the exact chain was long enough, and whether it may have missed something."
     r_hat, k, verdicts = diagnostics(run)["r_hat"].to_dict(), run.attrs["pareto_k"], {}
     for name in names:
-        doubts = [f"only {e.n_eff:.0f} independent draws in the {which}; take more draws" for which, e in
+        doubts = [(f"only {e.n_eff:.0f} independent draws in the {which}", "more draws") for which, e in
                   (("exact chain", dear[name]), ("surrogate's ensemble", cheap[name])) if not e.n_eff >= 100]
         if r_hat.get(name, 1.0) > 1.05:
-            doubts.append(f"the exact chains disagree (R-hat {r_hat[name]:.2f}); take more draws, or a better surrogate")
+            doubts.append((f"the exact chains disagree (R-hat {r_hat[name]:.2f})", "more draws, or a better surrogate"))
         if k > 0.7:
-            doubts.append(f"a few proposals outweigh all others (Pareto k {k:.2f} > 0.7): the chain may not have met what matters; take a better surrogate")
-        verdicts[name] = ("not trusted: " + "; ".join(doubts)) if doubts else (
-            f"trusted: {dear[name].n_eff:.0f} independent exact draws, {run.attrs['acceptance']:.0%} of the proposals accepted")
+            doubts.append((f"a few proposals outweigh all others (Pareto k {k:.2f} > 0.7): the chain may not have met what matters", "a better surrogate"))
+        verdicts[name] = f"no: {'; '.join(d for d, _ in doubts)}; next: {doubts[-1][1]}" if doubts else (
+            f"yes: {dear[name].n_eff:.0f} independent exact draws, {run.attrs['acceptance']:.0%} of the proposals accepted; "
+            f"next: for half the interval, four times as many draws")
     return verdicts

@@ -292,8 +292,8 @@ def _row(name, row, exact):
     "The cells of one observable, by column."
     from uqphys.analysis import format_uncertainty
 
-    sigma, mark = (row["high"] - row["low"]) / 3.92, (lambda s: s) if row["trust"] else (lambda s: f"({s})?")
-    cells = {"observable": name, "surrogate": f"{row['surrogate']:.5g}", "trust": "yes" if row["trust"] else "no",
+    sigma, mark = (row["high"] - row["low"]) / 3.92, (lambda s: s) if row["trust"] == "yes" else (lambda s: f"({s})?")
+    cells = {"observable": name, "surrogate": f"{row['surrogate']:.5g}", "trust": row["trust"],
              "predicted bias": mark(format_uncertainty(row["predicted_bias"], sigma)),
              "95 % interval": f"{row['low']:.2g} … {row['high']:.2g}",
              "corrected": mark(format_uncertainty(row["corrected"], row["error"]))}

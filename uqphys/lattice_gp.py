@@ -34,50 +34,69 @@ def lattice_operations(
 
 # %% ../nbs/321_lattice_gp.ipynb #32-008
 @njit(nogil=True, cache=True)
-def _turned(x, order, sign, out):
-    "One image of a configuration under a rotation or reflection."
-    index = np.zeros(3, np.int64)
-    for a in range(x.shape[0]):
-        for b in range(x.shape[1]):
-            for c in range(x.shape[2]):
-                here = (a, b, c)
-                for k in range(3):
-                    index[k] = here[order[k]] if sign[k] > 0 else x.shape[k] - 1 - here[order[k]]
-                out[a, b, c] = x[index[0], index[1], index[2]]
+def _least_head(y, head):
+    "The first spins of each shift of y (at most 62 along the last axis) as bits of an integer: the least of these, or `head` if it is less."
+    A, B, C = y.shape
+    W = min(C, 62)
+    mask = (np.int64(1) << W) - 1
+    for a in range(A):
+        for b in range(B):
+            row, bits = y[a, b], np.int64(0)
+            for c in range(W):
+                bits = 2 * bits + (row[c] > 0)
+            for c in range(C):
+                head = min(head, bits)
+                bits = ((2 * bits) & mask) | (row[(c + W) % C] > 0)
+    return head
 
 
 @njit(nogil=True, cache=True)
-def _smaller(y, sign, ta, tb, tc, best):
-    "Whether the image shifted by (ta, tb, tc) comes before `best` in the alphabet."
+def _follows(y, ta, tb, tc, best):
+    "Whether `best` comes after y shifted by (ta, tb, tc) in the alphabet."
     A, B, C = y.shape
     for a in range(A):
         for b in range(B):
             for c in range(C):
-                value = sign * y[(a + ta) % A, (b + tb) % B, (c + tc) % C]
+                value = y[(a + ta) % A, (b + tb) % B, (c + tc) % C]
                 if value != best[a, b, c]:
                     return value < best[a, b, c]
     return False
 
 # %% ../nbs/321_lattice_gp.ipynb #32-009
 @njit(nogil=True, cache=True)
-def _canonical(x, operations, flip, out):
-    "Canonical forms of configurations (n, A, B, C)."
-    y = np.empty_like(x[0])
+def _best_shift(y, head, best):
+    "Put into `best` the first of those shifts of y that begin with `head`, if it comes before it."
+    A, B, C = y.shape
+    W = min(C, 62)
+    mask = (np.int64(1) << W) - 1
+    for ta in range(A):
+        for tb in range(B):
+            row, bits = y[ta, tb], np.int64(0)
+            for c in range(W):
+                bits = 2 * bits + (row[c] > 0)
+            for tc in range(C):
+                if bits == head and _follows(y, ta, tb, tc, best):
+                    for a in range(A):
+                        for b in range(B):
+                            for c in range(C):
+                                best[a, b, c] = y[(a + ta) % A, (b + tb) % B, (c + tc) % C]
+                bits = ((2 * bits) & mask) | (row[(tc + W) % C] > 0)
+
+
+@njit(nogil=True, cache=True)
+def _canonical(x, tables, flip, out):
+    "Canonical forms of configurations (n, A, B, C); tables (operations, sites): where each site of an image comes from."
+    images, count = np.empty((2 * len(tables), *x.shape[1:]), np.int8), (2 if flip else 1) * len(tables)
     for n in range(len(x)):
-        best = out[n]
-        best[:] = x[n]
-        for g in range(len(operations)):
-            _turned(x[n], operations[g, 0], operations[g, 1], y)
-            for sign in (1, -1) if flip else (1, 1):
-                for ta in range(x.shape[1]):
-                    for tb in range(x.shape[2]):
-                        for tc in range(x.shape[3]):
-                            if _smaller(y, sign, ta, tb, tc, best):
-                                for a in range(x.shape[1]):
-                                    for b in range(x.shape[2]):
-                                        for c in range(x.shape[3]):
-                                            shifted = y[(a + ta) % x.shape[1], (b + tb) % x.shape[2], (c + tc) % x.shape[3]]
-                                            best[a, b, c] = sign * shifted
+        old, head = x[n].ravel(), np.int64(1) << 62
+        for g in range(count):
+            sign, new = (1 if g < len(tables) else -1), images[g].ravel()
+            for i in range(len(old)):
+                new[i] = sign * old[tables[g % len(tables), i]]
+            head = _least_head(images[g], head)
+        out[n] = 2  # after everything
+        for g in range(count):
+            _best_shift(images[g], head, out[n])
 
 # %% ../nbs/321_lattice_gp.ipynb #32-010
 def _configurations(x, dimensions=(1, 2, 3)):
@@ -97,9 +116,12 @@ def canonical_forms(
 ) -> np.ndarray:  # canonical forms, same shape and type
     "The alphabetically first of all images of each configuration under shifts, rotations, reflections (and flip)."
     x = np.ascontiguousarray(_configurations(x), dtype=np.int8)
-    padded = x.reshape(*x.shape, *(1,) * (4 - x.ndim))
+    site = np.arange(x[0].size).reshape(x.shape[1:])
+    tables = [np.transpose(site, order)[tuple(slice(None, None, step) for step in direction)].ravel()
+              for order, direction in lattice_operations(x.shape[1:])[:, :, : site.ndim]]
+    padded = x.reshape(len(x), *(1,) * (3 - site.ndim), *site.shape)
     out = np.empty_like(padded)
-    _canonical(padded, lattice_operations(x.shape[1:]), check_flag("flip", flip), out)
+    _canonical(padded, np.array(tables), check_flag("flip", flip), out)
     return out.reshape(x.shape)
 
 

@@ -40,7 +40,7 @@ def plot_configuration(
 # %% ../nbs/90_plots.ipynb #90-010
 def _draw_row(ax, height, row, unit, color, width=6):
     "One predicted bias: a bar for the 95 % interval, a dot for the prediction; pale and hollow where not trusted."
-    trusted = bool(row["trust"])
+    trusted = row["trust"] == "yes"
     ends = np.array([row["low"], row["high"]]) / unit
     ax.plot(ends, [height, height], color=color, lw=width, alpha=0.45 if trusted else 0.22, solid_capstyle="butt")
     ax.plot(row["predicted_bias"] / unit, height, "o", color=color, mfc=color if trusted else "white", ms=5)
@@ -59,7 +59,7 @@ def _label(row):
     number = format_uncertainty(row["predicted_bias"], (row["high"] - row["low"]) / 3.92)
     share = 100 * row["predicted_bias"] / max(abs(row["corrected"]), 1e-300)
     text = f"{number}  ({share:+.2g} %)" if abs(share) < 1000 else number
-    return text if row["trust"] else f"{text}  not trusted"
+    return text if row["trust"] == "yes" else f"{text}  not trusted"
 
 # %% ../nbs/90_plots.ipynb #90-014
 def plot_bias(

@@ -1,0 +1,238 @@
+"""The report of a bias: probes chosen in three ways, the closed form of a last layer, two phases, verdicts and what they advise."""
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from uqphys.bias import (CHOICES, TRUST, Approximation, _averages, _bias_slopes, _sums, choose_probes, exact_bias, find_valley,
+                         last_layer_error, predict_bias, rich_enough, sort_draws, too_simple)
+from uqphys.exact import all_states
+from uqphys.lattice_gp import canonical_forms, distinct_rows, lattice_operations
+from uqphys.models import Ising, random_spins
+from uqphys.predictive import Predictive
+from uqphys.sampling import sample
+from uqphys.training import labelled
+
+TRUTH, BETA = Ising((4, 4), J=1.0, J2=0.1, K=0.2), 1 / 2.6
+NAMES = ["energy", "abs_m", "m2", "susceptibility"]
+
+
+class Table:
+    "A surrogate that is sure of another Ising model."
+
+    def __init__(self, model):
+        self.model, self.flip_symmetric, self.lattice_symmetric = model, model.flip_symmetric, True
+        self.pattern_energies = model.pattern_energies
+
+    def predict(self, x):
+        mean = self.model.energy(x)[:, None]
+        return Predictive(mean, 0 * mean, 0 * mean, draws=mean[None].repeat(2, 0))
+
+
+@cache
+def rich(seed):
+    "A small network, its approximation, and the exact biases."
+    surrogate = rich_enough(seed).fit(*labelled(TRUTH, 0.8 * BETA, 60, seed=seed), progress=False)
+    approximation = Approximation(TRUTH, surrogate)
+    return approximation, exact_bias(approximation, BETA, NAMES)["exact_bias"]
+
+
+def run(approximation, seed, draws=500):
+    return sample(approximation, BETA, draws=draws, chains=8, thin=8, burn_in=200, seed=seed, progress=False)
+
+
+# ---- choosing
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_each_choice_of_probes_gives_honest_intervals(choice):
+    "Three networks, twenty ensembles and sets of 40 probes each: coverage of the exact bias, and the law of the z-scores."
+    z = []
+    for network in range(3):
+        approximation, known = rich(network)
+        for seed in range(20):
+            table = predict_bias(approximation, run(approximation, seed), NAMES, probes=40, choice=choice, seed=seed).table
+            z.append((table["predicted_bias"] - known) / ((table["high"] - table["low"]) / 3.92))
+    z = np.array(z)
+    assert 0.88 <= np.mean(np.abs(z) < 1.96) and stats.kstest(z[:, 1], "norm").pvalue > 1e-3, (np.mean(np.abs(z) < 1.96), z.std(0))
+
+
+class Rough:
+    "The 4x4 Ising model, and a random energy for each class of its configurations: nothing can be learned from one class about another."
+
+    shape, n_sites, flip_symmetric, lattice_symmetric = (4, 4), 16, True, True
+
+    def __init__(self, seed):
+        states = np.concatenate(list(all_states((4, 4))))
+        first, index = distinct_rows(canonical_forms(states))
+        self.extra = np.empty(len(states))
+        self.extra[self.number(states)] = 0.5 * np.random.default_rng(seed).standard_normal(len(first))[index]
+
+    def number(self, x):
+        return (np.asarray(x).reshape(*np.shape(x)[:-2], 16) > 0) @ (1 << np.arange(16))
+
+    def energy(self, x):
+        return Ising((4, 4)).energy(x) + self.extra[self.number(x)]
+
+
+def test_no_choice_of_probes_is_much_better_where_nothing_can_be_learned():
+    "As the page says: with 100 probes, root-mean-square errors of the bias within twelve ensembles differ by less than a factor of two, and all are honest."
+    errors, z = {choice: [] for choice in CHOICES}, []
+    for seed in range(12):
+        approximation = Approximation(Rough(seed), Table(Ising((4, 4))))
+        ensemble = sample(approximation, 0.3, draws=1000, chains=8, thin=8, burn_in=200, seed=seed, progress=False)
+        data = _sums(ensemble, sort_draws(ensemble))
+        x = data.classes.representatives
+        D = (approximation.exact.energy(x) - approximation.energy(x))[None]
+        within = (_averages(0 * D, data, ["abs_m"], "reweighting") - _averages(D, data, ["abs_m"], "reweighting"))[0, 0]
+        for choice in CHOICES:
+            row = predict_bias(approximation, ensemble, "abs_m", choice=choice, seed=seed).table.loc["abs_m"]
+            errors[choice].append(row["predicted_bias"] - within)
+            z.append(errors[choice][-1] / ((row["high"] - row["low"]) / 3.92))
+    size = [np.sqrt(np.mean(np.square(e))) for e in errors.values()]
+    assert max(size) < 2 * min(size) and np.abs(z).max() < 4 and np.mean(np.square(z)) < 1.5
+
+
+def test_stratified_probes_are_distinct_and_spread():
+    approximation, _ = rich(0)
+    classes = sort_draws(run(approximation, 0))
+    energy = approximation.energy(classes.representatives)
+    draws = np.sort(energy[classes.index.ravel()])
+    for n in (5, 17):
+        at = choose_probes(classes, n, 3, order_by=energy)
+        assert len(set(at)) == n
+        ends = [(s[0], s[-1]) for s in np.array_split(draws, n)]
+        assert sum(any(low <= e <= high for e in energy[at]) for low, high in ends) >= n - 1
+    assert len(set(choose_probes(classes, 10**6, 3, order_by=energy))) == len(classes.counts)
+
+
+# ---- first order
+
+def test_slopes_are_derivatives():
+    approximation, _ = rich(1)
+    data = _sums(e := run(approximation, 1), sort_draws(e))
+    rng, names = np.random.default_rng(0), [*NAMES, "specific_heat", "binder"]
+    D = 0.1 * rng.standard_normal((1, len(data.classes.counts)))
+    for estimator in ("reweighting", "cumulant1"):
+        at = D if estimator == "reweighting" else 0 * D
+        small = 1e-5 * rng.standard_normal(D.shape)
+        change = _averages(at - small, data, names, estimator) - _averages(at + small, data, names, estimator)
+        np.testing.assert_allclose(_bias_slopes(at, data, names, estimator) @ small[0], change[:, 0] / 2, rtol=1e-4, atol=1e-11)
+
+
+def test_the_closed_form_is_the_spread_of_many_draws():
+    "A last layer with 4000 draws: variances agree within four standard errors; for another surrogate the form is refused."
+    surrogate = too_simple(0)
+    surrogate.options["draws"] = 4000
+    approximation = Approximation(TRUTH, surrogate.fit(*labelled(TRUTH, BETA, 60, seed=1), progress=False))
+    ensemble = run(approximation, 2)
+    data = _sums(ensemble, sort_draws(ensemble))
+    x = data.classes.representatives
+    belief = approximation.surrogate.predict(x)
+    drawn = _averages((belief.draws - belief.mean)[:, :, 0], data, NAMES, "cumulant1").std(1)
+    np.testing.assert_allclose(last_layer_error(approximation, ensemble, NAMES), drawn, rtol=4 / np.sqrt(8000))
+
+
+# ---- phases
+
+def test_a_weak_field_moves_the_weight_of_the_phases():
+    "Known exactly within the ensemble; a formula of first order is not trusted, reweighting is, and both say what the phases do."
+    weak = Approximation(Ising((8, 8), h=0.03), Table(Ising((8, 8))))
+    cold = sample(weak, 1 / 2.1, draws=1000, chains=16, thin=20, burn_in=1000, seed=1, progress=False)
+    odds = np.exp(0.03 / 2.1 * 64 * cold["m"].values)
+    known = (odds * (cold["m"].values > 0)).sum() / odds.sum()
+    first, full = (predict_bias(weak, cold, "m", estimator=e, seed=0) for e in ("cumulant1", "reweighting"))
+    assert full.table.loc["m", "trust"] == "yes" and first.table.loc["m", "trust"] == "no" and "next: estimator='reweighting'" in first.verdicts["m"]
+    assert abs(full.settings["phase_after"] - known) < 1e-6 and abs(first.settings["phase_after"] - known) > 0.05
+    assert abs(full.table.loc["m", "corrected"] - np.mean(odds * cold["m"].values) / odds.mean()) < 1e-6
+
+
+def test_too_few_passages_between_phases_are_seen():
+    "At T = 1.5 chains stay in the phase that they began in: the weight of the phases is not known, whatever the probes say."
+    weak = Approximation(Ising((8, 8), h=0.01), Table(Ising((8, 8))))
+    cold = sample(weak, 1 / 1.5, draws=200, chains=8, thin=2, burn_in=200, seed=1, progress=False)
+    report = predict_bias(weak, cold, "m", seed=0)
+    assert report.table.loc["m", "trust"] == "no" and "times as long" in report.verdicts["m"]
+
+
+def test_valleys():
+    "One peak, of any shape, has no valley in 200 samples; two peaks five widths apart have one, where the density is least."
+    rng = np.random.default_rng(0)
+    shapes = (rng.standard_normal, lambda n: rng.exponential(size=n), lambda n: rng.uniform(size=n), lambda n: rng.binomial(16, 0.8, n) / 16.0)
+    assert not any(find_valley(shape(2000)) for shape in shapes for _ in range(50))
+    for share in (0.1, 0.5):
+        v = [find_valley(np.r_[rng.normal(0, 1, int(4000 * (1 - share))), rng.normal(6, 1, int(4000 * share))]) for _ in range(20)]
+        assert all(1.5 < x < 4.5 for x in v)
+    assert find_valley(np.r_[np.zeros(10), np.ones(10)]) is None and find_valley([1.0]) is None
+
+
+# ---- verdicts
+
+def test_a_verdict_says_how_many_more_probes():
+    "Where doubt about D rules, as many more as the report asks for make the interval about half as wide."
+    approximation, ratios = rich(0)[0], []
+    for seed in range(6):
+        ensemble = run(approximation, 40 + seed, draws=2000)
+        first = predict_bias(approximation, ensemble, "abs_m", probes=20, seed=seed)
+        row = first.table.loc["abs_m"]
+        assert first.verdicts["abs_m"].split(":")[0] == row["trust"] in TRUST and "; next: " in first.verdicts["abs_m"]
+        if np.isfinite(row["more_probes"]):
+            later = predict_bias(approximation, ensemble, "abs_m", probes=20 + int(np.ceil(row["more_probes"])), seed=seed).table.loc["abs_m"]
+            ratios.append((later["high"] - later["low"]) / (row["high"] - row["low"]))
+    assert len(ratios) >= 3 and np.median(ratios) < 0.6, ratios
+
+
+def test_what_a_posterior_misses_is_not_trusted_and_probes_are_advised():
+    surrogate = too_simple(0).fit(*labelled(TRUTH, BETA, 60, seed=1), progress=False)
+    report = predict_bias(approximation := Approximation(TRUTH, surrogate), run(approximation, 3), evidence="posterior", seed=0)
+    assert (report.table["trust"] == "with probes").all() and report.table["more_probes"].isna().all()
+    assert all("next: probe" in v for v in report.verdicts.values())
+
+
+def test_a_report_is_plain_data():
+    import json
+
+    approximation, _ = rich(0)
+    report = predict_bias(approximation, run(approximation, 3), probes=30, choice="active", seed=0)
+    told = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert told["settings"]["choice"] == "active" and set(report.table["trust"]) <= set(TRUST)
+    assert all(row["verdict"].startswith(row["trust"] + ":") for row in told["observables"].values())
+
+
+# ---- symmetries, fast
+
+@pytest.mark.parametrize("shape", [(7,), (4, 4), (3, 5), (2, 64), (3, 3, 3), (2, 2, 3)])
+def test_canonical_forms_are_the_first_of_all_images(shape):
+    import itertools
+
+    x = random_spins(shape, 3, seed=5)
+    for flip in (True, False):
+        for one, form in zip(x, canonical_forms(x, flip)):
+            images = []
+            for (order, direction), sign in itertools.product(lattice_operations(shape)[:, :, : one.ndim], (1, -1) if flip else (1,)):
+                y = sign * np.transpose(one, order)[tuple(slice(None, None, step) for step in direction)]
+                images += [np.roll(y, t, tuple(range(y.ndim))) for t in itertools.product(*map(range, shape))]
+            assert form.ravel().tolist() == min(y.ravel().tolist() for y in images)
+
+
+# ---- refusals
+
+@pytest.mark.parametrize("argument, value, accepted", [
+    ("choice", "best", "'random', 'stratified', 'active'"), ("choice", None, "'random'"), ("choice", ["random"], "'random'"),
+    ("probes", True, ">= 5"), ("probes", 4, ">= 5"), ("evidence", "faith", "'posterior' or 'probe'")])
+def test_bad_requests_are_refused_by_name(argument, value, accepted):
+    approximation, _ = rich(0)
+    with pytest.raises(ValueError) as refused:
+        predict_bias(approximation, run(approximation, 3, 50), **{"seed": 0, argument: value})
+    assert str(refused.value).startswith(argument) and accepted in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_other_bad_requests():
+    approximation, _ = rich(0)
+    classes = sort_draws(run(approximation, 3, 50))
+    for call, words in ((lambda: choose_probes(classes, 10, 0, order_by=[1.0]), "order_by of shape"), (lambda: find_valley([1.0, np.nan]), "values=nan"),
+                        (lambda: find_valley([1.0, 2.0], least=0.7), "least=0.7"), (lambda: find_valley([1.0, 2.0], least=True), "least=True"),
+                        (lambda: last_layer_error(weak := Approximation(Ising((4, 4)), Table(Ising((4, 4)))), run(weak, 0, 60)), "surrogate=Table")):
+        with pytest.raises(ValueError) as refused:
+            call()
+        assert words in str(refused.value)
