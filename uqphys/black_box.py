@@ -255,7 +255,7 @@ def _forget_failed(self):
 
 _Disk.read, _Disk.write, _Disk.forget_failed = _read, _write, _forget_failed
 
-# %% ../nbs/43_black_box.ipynb #98cdbd2a
+# %% ../nbs/43_black_box.ipynb #33d3b187
 def _through(executor, work, pieces, arrived):
     "Submit work(piece) for every piece and call arrived(number, answer) as they come; `ValueError` if the pool fails."
     promises, taken, broken = {}, set(), None
@@ -278,7 +278,7 @@ def _through(executor, work, pieces, arrived):
     if broken is not None:
         raise _pool_failed(executor, broken) from broken
 
-
+# %% ../nbs/43_black_box.ipynb #474402ca
 def _error_of(promise):
     "Why a promise that is done was not kept; None if it was."
     return CancelledError("cancelled") if promise.cancelled() else promise.exception()
@@ -289,7 +289,7 @@ def _pool_failed(executor, error):
     return error if not isinstance(error, Exception) else ValueError(f"executor={type(executor).__name__}: it could not do the work ({_told(error)}); must be a pool that runs, "
                       "and the energy something that can travel to it; all that arrived is kept")
 
-# %% ../nbs/43_black_box.ipynb #c39e49fa
+# %% ../nbs/43_black_box.ipynb #8dc4b8ae
 def _submitted(executor, work, piece):
     "The promise of a pool."
     try:
@@ -301,7 +301,7 @@ def _submitted(executor, work, piece):
                          "concurrent.futures; of a Dask client, client.get_executor()")
     return promise
 
-# %% ../nbs/43_black_box.ipynb #519cc667
+# %% ../nbs/43_black_box.ipynb #7e0ddae7
 class Counts(NamedTuple):
     "What a BlackBox has done since it was made; asked = recalled + computed, but for calls that were interrupted."
 
@@ -317,7 +317,7 @@ class Failure(NamedTuple):
     x: np.ndarray  # (*shape)
     complaint: str  # what went wrong, in one line
 
-# %% ../nbs/43_black_box.ipynb #7ca35f0c
+# %% ../nbs/43_black_box.ipynb #41d2d63e
 class BlackBox(_OnLattice):
     '''A Model of your own energy: counted, kept, resumable, computed by any Executor; `ValueError` names what cannot be used, and where it failed.
     A pickled copy leaves the executor behind, shares the file, and counts anew.'''
@@ -342,7 +342,7 @@ class BlackBox(_OnLattice):
         _check_box(self, {k: v for k, v in locals().items() if k not in ("self", "energy")} | {"function": energy})
         self._begin()
 
-# %% ../nbs/43_black_box.ipynb #3c0a06bb
+# %% ../nbs/43_black_box.ipynb #7b779d6f
 def _check_box(box, told):
     "Everything that can be wrong with the arguments, by name; then they are the box's own."
     box.__dict__.update(told)
@@ -362,7 +362,7 @@ def _check_box(box, told):
         box.cache = _cache_path(box.cache, box.name)
     box.permutations = _checked_permutations(box)
 
-# %% ../nbs/43_black_box.ipynb #fa2c3c0a
+# %% ../nbs/43_black_box.ipynb #7758764c
 def _cache_path(cache, name):
     try:
         path = _file_name(cache).absolute()
@@ -390,7 +390,7 @@ def _checked_permutations(box):
         raise ValueError(f"permutations={_shown(box.permutations)}: must be of shape (k, {box.n_sites}), each row a permutation of 0 to {box.n_sites - 1}")
     return images.astype(np.int64)
 
-# %% ../nbs/43_black_box.ipynb #07b49e12
+# %% ../nbs/43_black_box.ipynb #891a313a
 def _begin(self):
     "Open the book."
     told = json.dumps({"name": self.name, "shape": list(self.shape), "values": self.values})
@@ -418,7 +418,7 @@ def _text(self):
 
 BlackBox._begin, BlackBox.__getstate__, BlackBox.__setstate__, BlackBox.__repr__ = _begin, _state, _revive, _text
 
-# %% ../nbs/43_black_box.ipynb #8da3c131
+# %% ../nbs/43_black_box.ipynb #e9391683
 def _forms(self, x):
     "What is looked up, and shown to the function, for x (..., *shape): (n, sites), int8 or float64."
     x = np.asarray(x.detach().cpu() if _is_tensor(x) else x).reshape(-1, *self.shape)
@@ -445,7 +445,7 @@ def _key(self, row):
 
 BlackBox._forms, BlackBox._images, BlackBox._key = _forms, _images, _key
 
-# %% ../nbs/43_black_box.ipynb #99b9c530
+# %% ../nbs/43_black_box.ipynb #70d883a5
 def _recall(self, keys):
     "The entries of those keys that are known: from memory, then from disk; failures only where they count as answers."
     with self._lock:
@@ -467,7 +467,7 @@ def _keep(self, keys, rows, answers):
 
 BlackBox._recall, BlackBox._keep = _recall, _keep
 
-# %% ../nbs/43_black_box.ipynb #cd156548
+# %% ../nbs/43_black_box.ipynb #10b43fa0
 class _Work:
     "What travels to a worker: the function, and how to ask it."
 
@@ -496,7 +496,7 @@ def _compute(self, keys, rows):
 
 BlackBox._compute = _compute
 
-# %% ../nbs/43_black_box.ipynb #7d4b03f8
+# %% ../nbs/43_black_box.ipynb #c2422d2d
 def _energy(self, x):
     "Total energies (...), float64, of configurations x (..., *shape); inf where the function failed and that counts as impossible."
     (check_spins if self.values == "spins" else check_field)(x, self.shape)
@@ -519,7 +519,7 @@ def _energy(self, x):
     values = values.reshape(tuple(x.shape)[:len(x.shape) - self.ndim])
     return x.new_tensor(values, dtype=x.double().dtype) if _is_tensor(x) else values[()]
 
-# %% ../nbs/43_black_box.ipynb #1d525465
+# %% ../nbs/43_black_box.ipynb #0916a806
 def _as_array(self, entry):
     "The configuration of an entry, (*shape)."
     return np.frombuffer(entry.x, np.int8 if self.values == "spins" else "<f8").reshape(self.shape).copy()
@@ -547,7 +547,7 @@ def _observables(self, x) -> dict:
 BlackBox.energy, BlackBox.observables, BlackBox._as_array, BlackBox._refuse_failed = _energy, _observables, _as_array, _refuse_failed
 BlackBox.counts = property(lambda self: Counts(*self._counts), doc="What was asked, recalled, computed, and failed.")
 
-# %% ../nbs/43_black_box.ipynb #987a0ab3
+# %% ../nbs/43_black_box.ipynb #2d038896
 def _everything(self):
     "All entries, in the order in which they came."
     if self._disk is None:
@@ -571,7 +571,7 @@ def _failures(self):
 BlackBox._everything, BlackBox.known = _everything, _known
 BlackBox.failures = property(_failures, doc="A list of `Failure`: configurations for which the function failed, and why; also those in the file.")
 
-# %% ../nbs/43_black_box.ipynb #c79991ab
+# %% ../nbs/43_black_box.ipynb #55e3f943
 def _forget_failures(self):
     "Remove the failures from memory and file, so that these configurations are computed anew."
     with self._lock:
@@ -588,7 +588,7 @@ def _let_go(self):
 
 BlackBox.forget_failures, BlackBox.close = _forget_failures, _let_go
 
-# %% ../nbs/43_black_box.ipynb #f5383e9a
+# %% ../nbs/43_black_box.ipynb #5a6e4acb
 def _random_image(self, x, rng):
     "x (*shape) under a random one of the declared symmetries."
     if self.permutations is not None:
@@ -603,7 +603,7 @@ def _random_image(self, x, rng):
 
 BlackBox._random_image = _random_image
 
-# %% ../nbs/43_black_box.ipynb #305c3e72
+# %% ../nbs/43_black_box.ipynb #56f8f5a4
 def _audit(
     self,
     n: int = 3,  # known energies to be computed again, drawn at random; all, if there are fewer
@@ -629,7 +629,7 @@ def _audit(
 
 BlackBox.audit = _audit
 
-# %% ../nbs/43_black_box.ipynb #1dc33eac
+# %% ../nbs/43_black_box.ipynb #b938153f
 def _agreeing(box, known, found, most):
     "The largest difference; `ValueError` if it is more than `most`."
     for at, values in zip(("its configuration", "an image of its configuration"), found):
@@ -639,7 +639,7 @@ def _agreeing(box, known, found, most):
                              "must be the same function as before, with the symmetries that were declared")
     return float(np.abs(found - known).max())
 
-# %% ../nbs/43_black_box.ipynb #e35235d4
+# %% ../nbs/43_black_box.ipynb #5bad1eaa
 def _ase():
     "ASE, or an ImportError that says where to get it."
     try:
@@ -649,7 +649,7 @@ def _ase():
         raise ImportError("AtomsEnergy needs ase; it comes with: pip install 'uqphys[materials]'") from error
     return ase
 
-# %% ../nbs/43_black_box.ipynb #7f7eef1a
+# %% ../nbs/43_black_box.ipynb #43bee1b3
 @dataclass(frozen=True, eq=False)
 class AtomsEnergy:
     "The potential energy of an alloy, as a function of spins: -1 is the first species, +1 the second. A function for BlackBox, which can be pickled."
@@ -674,7 +674,7 @@ class AtomsEnergy:
         atoms.calc = self.calculator()
         return atoms.get_potential_energy() - self.chemical_potential * int(second.sum())
 
-# %% ../nbs/43_black_box.ipynb #a81edfee
+# %% ../nbs/43_black_box.ipynb #454d35c9
 def _check_alloy(alloy):
     "Everything that can be wrong with an AtomsEnergy, by name."
     ase = _ase()
@@ -693,7 +693,7 @@ def _check_alloy(alloy):
     object.__setattr__(alloy, "atoms", alloy.atoms.copy())
     object.__setattr__(alloy, "sites", _checked_sites(alloy.sites, len(alloy.atoms)))
 
-# %% ../nbs/43_black_box.ipynb #1dfcf10b
+# %% ../nbs/43_black_box.ipynb #87e27fc8
 def _checked_sites(sites, n):
     "Numbers of atoms, each once, as a tuple."
     if sites is None:
