@@ -34,7 +34,7 @@ setup(
     packages=find_packages(include=["uqphys", "uqphys.*"]),
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={extra: cfg[f"{extra}_requirements"].split() for extra in ("cluster", "dev", "bench")},
+    extras_require={extra: cfg[f"{extra}_requirements"].split() for extra in ("cluster", "materials", "dev", "bench")},
     entry_points={
         "console_scripts": cfg["console_scripts"].split(),
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],
