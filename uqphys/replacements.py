@@ -82,6 +82,7 @@ class _Numbers(NamedTuple):
     doubt: np.ndarray  # (k,), because the probes are few
     missed: np.ndarray  # (k, m), what each probe says about each number
     n_eff: float  # independent draws in the ensemble
+    series: np.ndarray | None = None  # (k, chain, draw), what each draw says about each number
 
 
 def _slopes(function, means, scales):
@@ -96,12 +97,13 @@ def _estimate(averages, function, independent=False, steady=None):
     means = guesses.mean((1, 2)) + missed.mean(1)
     slopes = _slopes(function, means, guesses.std((1, 2)) + missed.std(1))
     T, m, left = guesses[0].size, missed.shape[1], slopes @ missed
-    variance, tau = _series_variance(np.tensordot(slopes, guesses, 1), independent)
+    series = np.tensordot(slopes, guesses, 1)
+    variance, tau = _series_variance(series, independent)
     square = left.var(1, ddof=1)
     if steady is not None:
         square = np.maximum(square, steady[0].var(ddof=1) * ((slopes @ steady[1]) ** 2).mean(1))
     wide = (student.ppf(0.975, m - 1) / norm.ppf(0.975)) ** 2
-    return _Numbers(function(means), variance + square * 2 * tau / T, wide * square / m * (1 - m / T), left, T / (2 * tau))
+    return _Numbers(function(means), variance + square * 2 * tau / T, wide * square / m * (1 - m / T), left, T / (2 * tau), series)
 
 
 def _series_variance(series, independent):
@@ -128,7 +130,7 @@ def _common_doubts(found, k):
     "Doubts about number k that do not depend on what was replaced."
     doubts = [Doubt(f"only {found.n_eff:.0f} independent draws in the ensemble", "draws")] if found.n_eff < 100 else []
     square = (found.missed[k] - found.missed[k].mean()) ** 2
-    if found.doubt[k] > 0.1 * found.noise[k] and square.sum() > 0 and (count := square.sum() ** 2 / (square**2).sum()) < 5:
+    if found.doubt[k] > 0.25 * found.noise[k] and square.sum() > 0 and (count := square.sum() ** 2 / (square**2).sum()) < 2.5:
         doubts.append(Doubt(f"the scatter of the {len(square)} probes is that of {count:.1f} of them", "probes"))
     return doubts
 
@@ -374,7 +376,7 @@ class FlipSymmetrised:
         self.config, self.values = dict(getattr(network, "config", {})), getattr(network, "values", "spins")
 
     def sample(self, n, seed):
-        "n independent configurations, and their ln q (n,)."
+        "n independent configurations, and their ln q (n,); same seed, same draws."
         x = np.asarray(self.network.sample(n, seed)[0])
         coin = np.random.default_rng([check_seed(seed), 2]).choice([-1, 1], size=(len(x), *[1] * (x.ndim - 1))).astype(x.dtype)
         with torch.no_grad():
@@ -426,6 +428,8 @@ def _sampler_doubts(name, facts, found, k):
         add(f"only {facts['effective_share']:.1%} of the draws count after reweighting", "surrogate")
     if facts["pareto_k"] > 0.4 and facts["effective_share"] < 0.9:
         add(f"heavy-tailed weights (Pareto k {facts['pareto_k']:.2f} > 0.4): a normal interval is too narrow", "surrogate")
+    if found.series is not None and found.series.size and facts.get("real") and (tail := _series_tail(found.series[k])) > 0.4:
+        add(f"heavy-tailed weighted draws of this observable (Pareto k {tail:.2f} > 0.4)", "surrogate")
     if abs(facts.get("normalisation_missed", 0)) > 0.5:
         add(f"the probes move the normalisation by {facts['normalisation_missed']:+.0%}", "probes")
     for symmetry, overlap in facts["overlaps"].items():
@@ -442,6 +446,11 @@ def _sampler_grounds(facts):
     return f"{facts['effective_share']:.0%} of the draws count after reweighting{known} (no weight shows a phase that is never drawn)"
 
 # %% ../nbs/42_replacements.ipynb #755794ec
+def _series_tail(series):
+    "Tail index of what the draws say about one number."
+    return tail_index(np.log(np.maximum(np.abs(series - series.mean()), 1e-300)).ravel())
+
+
 def _sampler_verdicts(names, rows, found, facts, settings):
     "The report with its verdicts."
     verdicts, m = {}, facts.get("probes", 0)
@@ -470,7 +479,7 @@ def _sampler_report(
     with one_thread():
         drawn = _drawn(self, ensemble)
         rows, found, facts = _posterior_sampler(self, drawn, names, needs, seed) if not m else (None, *_probe_sampler(self, drawn, names, needs, m, seed))
-    return _sampler_verdicts(names, rows or _rows(found, len(names), m), found, facts | {"overlaps": _overlaps(self, ensemble)}, dict(
+    return _sampler_verdicts(names, rows or _rows(found, len(names), m), found, facts | {"overlaps": _overlaps(self, ensemble), "real": self.values == "real"}, dict(
         evidence=evidence, estimator=estimator, seed=int(seed), beta=float(self.beta), draws=len(drawn.x), exact=repr(self.exact)))
 
 
@@ -494,11 +503,11 @@ class GeneratorEnergy:
         return self.sampler.energy(x)[:, None]
 
     def predict(self, x):
-        "The same as a `Predictive`."
+        "The same for configurations x, as a `Predictive`."
         mean = self.mean(x)
         return Predictive(mean, 0 * mean, 0 * mean, mean[None])
 
-# %% ../nbs/42_replacements.ipynb #51cbb9be
+# %% ../nbs/42_replacements.ipynb #b35f0fe5
 @dataclass(frozen=True)
 class LearnedObservable:
     """A surrogate in place of a measurement, over the draws of an exact chain. `ValueError` for what does not fit.
@@ -526,7 +535,7 @@ class LearnedObservable:
             raise ValueError(f"name={self.name!r}: the model offers {', '.join(known)}")
         return check_column(self.name, known[self.name], len(x))
 
-# %% ../nbs/42_replacements.ipynb #8a77612b
+# %% ../nbs/42_replacements.ipynb #eb5d1095
 def _surrogate_means(surrogate, x, block=8192):
     "What a surrogate says, (n,)."
     found, mean = [], getattr(surrogate, "mean", None)
@@ -547,11 +556,13 @@ def _configurations(ensemble):
     if not isinstance(ensemble, xr.Dataset) or "config" not in ensemble or not {"chain", "draw"} <= set(ensemble["config"].dims):
         raise ValueError(f"ensemble={type(ensemble).__name__} without 'config' (chain, draw, ...): expected the Dataset of sample(..., keep='configs')")
     x = ensemble["config"].transpose("chain", "draw", ...).values
+    if x.shape[1] < 10:
+        raise ValueError(f"ensemble with {x.shape[1]} draws in each chain: expected at least 10, or autocorrelation cannot be seen")
     values = "spins" if x.dtype.kind == "i" else "real"
     (check_spins if values == "spins" else check_field)(x, x.shape[2:])
     return x, values
 
-# %% ../nbs/42_replacements.ipynb #4259da24
+# %% ../nbs/42_replacements.ipynb #22f45515
 def _probe_observable(self, x, values, m, seed):
     "Numbers of a report from m exact measurements, and facts for the verdict."
     flat = x.reshape(-1, *x.shape[2:])
@@ -564,7 +575,7 @@ def _probe_observable(self, x, values, m, seed):
     explained = 1 - np.var(guess.missed) / max(np.var(f[at] - exact), 1e-300)
     return found, {"probes": m, "explained": float(explained)}, len(distinct)
 
-# %% ../nbs/42_replacements.ipynb #98342528
+# %% ../nbs/42_replacements.ipynb #fb51e987
 def _posterior_observable(self, x, most=20000):
     "Rows of a report from the surrogate's joint draws, numbers and facts for the verdict."
     flat = x.reshape(-1, *x.shape[2:])
@@ -583,7 +594,7 @@ def _observable_doubts(facts, rows, found):
         doubts.append(Doubt(f"the surrogate misfits what it has learned by {facts['misfit']:.2g}, which may bias this by as much", "probes"))
     return doubts + facts.pop("reservations", [])
 
-# %% ../nbs/42_replacements.ipynb #b8d1c85a
+# %% ../nbs/42_replacements.ipynb #47b7dcb2
 def _observable_report(
     self,
     ensemble: xr.Dataset,  # draws of the exact law, with configurations; their autocorrelation is taken into account
@@ -609,7 +620,7 @@ def _observable_report(
 
 LearnedObservable.bias_report = _observable_report
 
-# %% ../nbs/42_replacements.ipynb #adfdcffd
+# %% ../nbs/42_replacements.ipynb #79cfc37b
 @dataclass(frozen=True)
 class LearnedSimulation:
     """A network in place of whole simulations, from couplings to averages. `ValueError` for what does not fit.
@@ -626,10 +637,10 @@ class LearnedSimulation:
         for name, value in (("simulate", self.simulate), ("surrogate", getattr(self.surrogate, "predict", None)), ("inputs", self.inputs or len)):
             if not callable(value) or isinstance(value if name != "surrogate" else self.surrogate, type):
                 raise ValueError(f"{name}={_shown(getattr(self, name))}: expected {'an object with predict(x)' if name == 'surrogate' else 'a function of couplings'}")
-        if isinstance(self.names, str) or not np.iterable(self.names) or not len(self.names) or not all(isinstance(n, str) for n in self.names):
-            raise ValueError(f"names={_shown(self.names)}: expected a name for each column")
+        if isinstance(self.names, str) or not np.iterable(self.names) or not len(self.names) or not all(isinstance(n, str) for n in self.names) or len(set(self.names)) < len(self.names):
+            raise ValueError(f"names={_shown(self.names)}: expected a name for each column, each once")
 
-# %% ../nbs/42_replacements.ipynb #a86ea472
+# %% ../nbs/42_replacements.ipynb #89af72c1
 def _pair(name, found, n, d):
     "Values and standard errors (n, d) from what a network or a run gives; values may be NaN."
     if isinstance(found, Predictive):
@@ -641,7 +652,7 @@ def _pair(name, found, n, d):
         raise ValueError(f"{name} gives shapes {value.shape} and {error.shape}: expected ({n}, {d}) twice")
     return value, error
 
-# %% ../nbs/42_replacements.ipynb #3cbb8b43
+# %% ../nbs/42_replacements.ipynb #0a13a10c
 class _Residual(NamedTuple):
     "What a Gaussian process says of one residual: at all places, and at each probe from the others."
 
@@ -662,7 +673,7 @@ def _residual_process(inputs, at, residual, variance, seed):
     left = inverse @ process.y.numpy() / np.diag(inverse)
     return _Residual(belief.mean[:, 0], np.sqrt(belief.variance[:, 0]), unit * left, left * np.sqrt(np.diag(inverse)))
 
-# %% ../nbs/42_replacements.ipynb #d7bf28b4
+# %% ../nbs/42_replacements.ipynb #12dbdd0f
 def _corrected_rows(value, process, scale, at, run, run_error):
     "For one observable at all couplings: bias, half-width of the 95 % interval, and which rows were run."
     m = len(at)
@@ -681,7 +692,7 @@ def _table_average(value, process, scale, at, run_error):
     doubt = wide * (max(missed.var(ddof=1) - noise, 0.0) * (1 - m / len(value)) + noise) / m
     return _Numbers(np.array([bias, value.mean() - bias, value.mean()]), np.zeros(3), np.full(3, doubt), np.tile(missed, (3, 1)), math.inf)
 
-# %% ../nbs/42_replacements.ipynb #d015f9e9
+# %% ../nbs/42_replacements.ipynb #44674eeb
 @dataclass(frozen=True, repr=False)
 class SimulationReport(BiasReport):
     "A `BiasReport` on averages over a table of couplings; `rows` has the same numbers at each coupling."
@@ -705,7 +716,7 @@ def _probe_simulation(self, x, names, m, seed):
         rows.append(_corrected_rows(value[:, k], process, scale, at, run[:, k], run_error[:, k]))
     return found, pd.concat(rows, keys=names, names=["observable", "row"])
 
-# %% ../nbs/42_replacements.ipynb #44674eeb
+# %% ../nbs/42_replacements.ipynb #4ed7b2c7
 def _inputs(self, x):
     "What the residual process sees of couplings (n, p), one row each, finite."
     inputs = check_real("inputs", x if self.inputs is None else self.inputs(x)).astype(float)
@@ -733,7 +744,7 @@ def _table(ensemble):
         raise ValueError(f"ensemble of shape {x.shape}: expected a table of couplings (n, p), two rows or more")
     return x
 
-# %% ../nbs/42_replacements.ipynb #3f63ac7c
+# %% ../nbs/42_replacements.ipynb #85d060db
 def _posterior_simulation(self, x, names):
     "Columns of a report, and rows, from what the network says of its own errors."
     belief = self.surrogate.predict(x)
@@ -748,7 +759,7 @@ def _posterior_simulation(self, x, names):
     table = dict(zip(("surrogate", "predicted_bias", "low", "high", "corrected", "error"), np.array(parts).T))
     return table, pd.concat(rows, keys=names, names=["observable", "row"])
 
-# %% ../nbs/42_replacements.ipynb #14d1bac9
+# %% ../nbs/42_replacements.ipynb #58f7b55b
 def _simulation_verdicts(names, found, rows, m, settings):
     "The report with its verdicts."
     parts, verdicts = [_rows(numbers, 1, m) for numbers, _ in found], {}
@@ -760,7 +771,7 @@ def _simulation_verdicts(names, found, rows, m, settings):
         verdicts[name] = _sentence(doubts, f"left-out runs agree (mean square score {square:.2f})", more)
     return SimulationReport(*vars(_report(names, columns, m, verdicts, settings | {"probes": m})).values(), rows)
 
-# %% ../nbs/42_replacements.ipynb #beb0d17f
+# %% ../nbs/42_replacements.ipynb #5bfcdf3f
 def _simulation_report(
     self,
     ensemble,  # couplings where answers are wanted: (n, p), or a DataFrame
