@@ -209,13 +209,13 @@ class ByHand:
 
 
 class Far:
-    "An exact law with an interaction of all spins with all, which no sum over a neighbourhood says."
+    "An exact law with a step in |m| and a term without any rule, which no sum over a neighbourhood says."
     flip_symmetric = lattice_symmetric = True
     values, shape = "spins", (4, 4)
 
     def energy(self, x):
-        x = np.asarray(x)
-        return Ising((4, 4)).energy(x) - 5.0 * x.mean((-2, -1), dtype=float) ** 4
+        E, m = Ising((4, 4)).energy(x), np.abs(np.asarray(x).mean((-2, -1), dtype=float))
+        return E - 1.5 * (m > 0.55) + 0.8 * np.sin(17 * E + 41 * m)
 
 
 def test_collapsed_weights_are_not_trusted():
@@ -227,14 +227,15 @@ def test_collapsed_weights_are_not_trusted():
 
 
 def test_what_a_process_cannot_say_is_found_in_what_it_has_missed():
-    "An energy of all spins with all: z-scores over seeds, and all of them too large if left-out probes are not heard."
+    "An energy with a part that cannot be learned: z-scores over seeds, with residuals that are large."
     exact, z = {n: v[4] for n, v in listed(Far(), np.linspace(0.3, 0.4, 9)).items()}, []
-    for seed in range(12):
-        a = Approximation(Far(), ByHand(Ising((4, 4))))
-        e = sample(a, 0.35, draws=1500, chains=4, thin=4, burn_in=100, seed=seed, progress=False)
-        c = predict_curves(a, [e], np.linspace(0.3, 0.4, 9), ["energy", "abs_m"], probes=30, draws=150, seed=seed)
+    a = Approximation(Far(), ByHand(Ising((4, 4))))
+    for seed in range(10):
+        e = sample(a, 0.35, draws=600, chains=4, thin=4, burn_in=100, seed=seed, progress=False)
+        c = predict_curves(a, [e], np.linspace(0.3, 0.4, 9), ["energy", "abs_m"], probes=25, draws=120, seed=seed)
         z.append([(c.exact[n][:, 4].mean() - exact[n]) / c.exact[n][:, 4].std() for n in ("energy", "abs_m")])
-    assert np.abs(z).max() < 4.5 and (np.abs(np.mean(z, 0)) < 4 / np.sqrt(12)).all()
+        assert c.settings["residual"] > 0.1 and c.settings["probed_share"] < 0.95
+    assert np.abs(z).max() < 4.5 and (np.abs(np.mean(z, 0)) < 4 / np.sqrt(10)).all() and np.std(z) < 1 + 4 / np.sqrt(40)
 
 
 def test_the_posterior_of_pairs_asks_for_probes(family):

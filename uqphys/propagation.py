@@ -286,10 +286,10 @@ def _grounds(reach, facts):
 # %% ../nbs/44_propagation.ipynb #44-035
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """What an approximation and a belief about its error say of a lattice, as curves over beta; made by `predict_curves`.
+    """Curves over beta of the surrogate's and the exact law of one lattice, as draws; made by `predict_curves`.
 
-    Row k of `exact` and `surrogate` are the curves of one draw: of the error of the energy, and of the ensembles, which is
-    the same for both laws. Besides the observables there is `log_z`: ln Z up to a constant that is the same in both.
+    Rows k of `exact` and `surrogate` belong to one draw, with one resampling of the ensembles for both laws. `log_z` is
+    ln Z of the whole lattice, up to a constant that is the same in both.
     """
 
     betas: np.ndarray  # grid of inverse temperatures, (B,)
@@ -301,20 +301,16 @@ class Curves:
     doubts: list  # reasons not to trust any of it, with their cures
     evaluations: int  # exact energies that were asked for
     settings: dict  # how the curves were made, and facts about the belief
-
     n_sites = property(lambda self: math.prod(self.shape), doc="Number of sites.")
-    names = property(lambda self: sorted(self.value), doc="What there are curves of.")
 
     def trust(self) -> pd.DataFrame:
         "For each beta, whether to believe what the curves say there, and why."
         return _trust(self)
-
     def at(self, beta: float, observables: Sequence | None = None) -> BiasReport:
         "The observables at one beta of the range, as `predict_bias` reports them."
         return _at(self, beta, observables)
-
     def plot(self, name: str, ax=None, exact=None):
-        "Surrogate's and predicted exact curve with its 95 % band; `exact`: a curve (B,) to be held against."
+        "The curve of this name with its 95 % band, on ax (None: a new figure); `exact`: a curve (B,) to be held against."
         return _plot(self, name, ax, exact)
 
 # %% ../nbs/44_propagation.ipynb #44-036
@@ -399,7 +395,7 @@ def _plot(curves, name, ax, exact):
     import matplotlib.pyplot as plt
 
     if name not in curves.value:
-        raise ValueError(f"name={_shown(name)}: unknown; accepted are {', '.join(curves.names)}")
+        raise ValueError(f"name={_shown(name)}: unknown; accepted are {', '.join(sorted(curves.value))}")
     if ax is not None and not isinstance(ax, plt.Axes):
         raise ValueError(f"ax={_shown(ax)}: expected matplotlib axes, or None for a new figure")
     ax = ax or plt.subplots(figsize=(6, 3.5), layout="constrained")[1]
@@ -410,7 +406,7 @@ def _plot(curves, name, ax, exact):
     if exact is not None:
         ax.plot(curves.betas, exact, ":", color="black", label="exact")
     ax.set(xlabel="β", ylabel=name.replace("_", " "))
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, fontsize=8)
     return ax
 
 # %% ../nbs/44_propagation.ipynb #44-044
@@ -421,7 +417,7 @@ class Draw:
     betas: np.ndarray  # (B,)
     values: dict  # name -> (B,)
     shape: tuple  # lengths of the lattice
-    splines: dict | None = None  # name -> spline, where they are known already
+    splines: object = None  # name -> spline, where they are known already
 
     n_sites = property(lambda self: math.prod(self.shape), doc="Number of sites.")
 
@@ -432,16 +428,16 @@ class Draw:
         "A cubic spline through a curve; `ValueError` for a name that there is no curve of."
         if name not in self.values:
             raise ValueError(f"name={_shown(name)}: unknown; accepted are {', '.join(sorted(self.values))}")
-        return (self.splines or {}).get(name) or CubicSpline(self.betas, self.values[name])
+        return CubicSpline(self.betas, self.values[name]) if self.splines is None else self.splines[name]
 
 # %% ../nbs/44_propagation.ipynb #44-045
-class _Row(dict):
+class _Row:
     "The splines of one row; those of all rows are made together, when the first one is asked for."
 
     def __init__(self, k, betas, rows, made):
         self.k, self.betas, self.rows, self.made = k, betas, rows, made
 
-    def get(self, name):
+    def __getitem__(self, name):
         if name not in self.made:
             self.made[name] = CubicSpline(self.betas, self.rows[name], axis=1).c
         return PPoly.construct_fast(np.ascontiguousarray(self.made[name][:, :, self.k]), self.betas, extrapolate=True)
@@ -460,16 +456,14 @@ def propagate(
     between=None,  # dictionary of name -> (low, high): the range of beta that decides about trust; None for all of it
 ) -> BiasReport:  # one row for each number
     "What the error of the energy does to a function of curves; `ValueError` if the surrogate's own curves have no answer."
-    if not callable(quantity):
-        raise ValueError(f"quantity={_shown(quantity)}: expected a function of Draws that returns a dictionary of name -> number")
-    _check_curves(curves)
+    _check_curves(curves, quantity)
     value = _numbers(quantity(*[Draw(c.betas, c.value, c.shape) for c in curves]))
     if unknown := [name for name, v in value.items() if not math.isfinite(v)]:
         raise ValueError(f"betas={curves[0].betas[0]:g} to {curves[0].betas[-1]:g}: the surrogate's own curves have no {unknown[0]} there; another range is needed")
-    rows = {which: pd.DataFrame([_numbers(quantity(*d)) for d in _members(curves, which)])[list(value)] for which in ("surrogate", "exact")}
+    rows = {which: pd.DataFrame([_numbers(quantity(*d)) for d in _members(curves, which)], columns=list(value)) for which in ("surrogate", "exact")}
     return _quote(pd.Series(value), rows["surrogate"], rows["exact"], curves, between or {})
 
-
+# %% ../nbs/44_propagation.ipynb #44-048
 def _numbers(result):
     "The result of a quantity, checked."
     if not isinstance(result, dict) or not result or not all(isinstance(n, str) and np.ndim(v) == 0 for n, v in result.items()):
@@ -477,8 +471,10 @@ def _numbers(result):
     return {name: float(v) for name, v in result.items()}
 
 
-def _check_curves(curves):
-    "Curves, as many draws each."
+def _check_curves(curves, quantity=print):
+    "Curves, as many draws each, and a function of them."
+    if not callable(quantity):
+        raise ValueError(f"quantity={_shown(quantity)}: expected a function of Draws that returns a dictionary of name -> number")
     for c in curves or (None,):
         if not isinstance(c, Curves):
             raise ValueError(f"curves={type(c).__name__}: expected what predict_curves() returns")
@@ -486,7 +482,7 @@ def _check_curves(curves):
     if len(counts) > 1:
         raise ValueError(f"curves with {' and '.join(map(str, sorted(counts)))} draws: as many are needed for each lattice")
 
-# %% ../nbs/44_propagation.ipynb #44-049
+# %% ../nbs/44_propagation.ipynb #44-050
 def _quote(value, surrogate, exact, curves, between):
     "The numbers of the report, and a verdict for each."
     bias = surrogate.to_numpy() - exact.to_numpy()
@@ -506,7 +502,7 @@ def _quote(value, surrogate, exact, curves, between):
     report.table["trust"] = [verdicts[name].partition(":")[0] for name in value.index]
     return report
 
-# %% ../nbs/44_propagation.ipynb #44-051
+# %% ../nbs/44_propagation.ipynb #44-052
 def _misfit_doubts(c, noise, half):
     "The reason not to trust a posterior whose model misfits the energies by what could do more harm than the interval admits."
     misfit = c.settings.get("misfit", 0.0)
@@ -530,19 +526,19 @@ def _judge(curves, between, undefined, noise, half):
     worst = max((c.settings for c in curves), key=lambda s: s.get("mean_square_z", 0.0))
     return _verdict(doubts, _grounds(pd.concat(reaches), worst), known)
 
-# %% ../nbs/44_propagation.ipynb #44-052
+# %% ../nbs/44_propagation.ipynb #44-053
 def _at(curves, beta, observables):
     "Observables at one temperature."
     beta = check_number("beta", beta)
     if not curves.betas[0] <= beta <= curves.betas[-1]:
         raise ValueError(f"beta={beta:g}: the curves go from {curves.betas[0]:g} to {curves.betas[-1]:g}")
-    known = [name for name in curves.names if name != "log_z"]
+    known = [name for name in sorted(curves.value) if name != "log_z"]
     names = known if observables is None else [observables] if isinstance(observables, str) else list(observables)
     if not names or (unknown := [name for name in names if name not in known]):
         raise ValueError(f"observables={_shown(unknown[0] if names else observables)}: unknown; accepted are {', '.join(known)}")
     return propagate(lambda d: {name: float(d.spline(name)(beta)) for name in names}, curves, between=dict.fromkeys(names, (beta, beta)))
 
-# %% ../nbs/44_propagation.ipynb #44-056
+# %% ../nbs/44_propagation.ipynb #44-057
 def _only_root(a, b, name):
     "Where two curves meet; NaN if they do not, or more than once."
     gap = PPoly.construct_fast(a.spline(name).c - b.spline(name).c, a.betas)
@@ -568,10 +564,10 @@ def _check_family(curves, names, least=2):
         if not np.array_equal(c.betas, curves[0].betas):
             raise ValueError(f"curves on grids of betas from {c.betas[0]:g} and from {curves[0].betas[0]:g}: one grid for all is needed")
         if unknown := [name for name in names if name not in c.value]:
-            raise ValueError(f"name={_shown(unknown[0])}: unknown; accepted are {', '.join(c.names)}")
+            raise ValueError(f"name={_shown(unknown[0])}: unknown; accepted are {', '.join(sorted(c.value))}")
     return sorted(curves, key=lambda c: c.n_sites)
 
-# %% ../nbs/44_propagation.ipynb #44-057
+# %% ../nbs/44_propagation.ipynb #44-058
 def _where(quantity, curves, name):
     "The range of beta in which 95 % of the draws, of both laws, have a temperature of this name."
     found = [quantity(*d)[name] for which in ("surrogate", "exact") for d in _members(curves, which)]
@@ -590,9 +586,9 @@ def crossing(
     between = _where(quantity, curves, f"crossing_T_{name}")
     return propagate(quantity, *curves, between={f"crossing_T_{name}": between, f"crossing_{name}": between})
 
-# %% ../nbs/44_propagation.ipynb #44-060
+# %% ../nbs/44_propagation.ipynb #44-061
 def derivative(
-    curves: Curves,
+    curves: Curves,  # of one lattice
     name: str,  # what to differentiate
 ) -> Curves:  # with one more observable, "d_" + name
     "Differentiate each draw's curve with respect to beta, by its spline."
@@ -610,7 +606,7 @@ def specific_heat(
     heat = lambda rows: rows | {"specific_heat": -(curves.betas**2) * rows["d_energy"]}
     return replace(curves, exact=heat(steep.exact), surrogate=heat(steep.surrogate), value=heat(steep.value))
 
-# %% ../nbs/44_propagation.ipynb #44-063
+# %% ../nbs/44_propagation.ipynb #44-064
 def _top(name):
     "The quantity: position and height of the highest maximum inside the range."
     def quantity(d):
@@ -624,7 +620,7 @@ def _top(name):
 
 
 def peak(
-    curves: Curves,
+    curves: Curves,  # of one lattice
     name: str,  # what has a maximum in the range of betas
 ) -> BiasReport:  # rows peak_T_... (temperature) and peak_... (height)
     "Where a curve is highest, and how high, for the surrogate and for the exact law; a draw highest at an end has no answer."
@@ -633,9 +629,9 @@ def peak(
     between = _where(quantity, (curves,), f"peak_T_{name}")
     return propagate(quantity, curves, between={f"peak_T_{name}": between, f"peak_{name}": between})
 
-# %% ../nbs/44_propagation.ipynb #44-066
+# %% ../nbs/44_propagation.ipynb #44-067
 def free_energy_difference(
-    curves: Curves,
+    curves: Curves,  # of one lattice, with the energy
     beta0: float,  # from this inverse temperature
     beta1: float,  # to this one, both within the range of the curves
     method: str = "integration",  # of the energy over beta; or "direct", from the weights
@@ -653,7 +649,7 @@ def free_energy_difference(
     quantity = area if method == "integration" else direct
     return propagate(lambda d: {"log_z_difference": quantity(d)}, curves, between={"log_z_difference": (min(ends), max(ends))})
 
-# %% ../nbs/44_propagation.ipynb #44-069
+# %% ../nbs/44_propagation.ipynb #44-070
 def _slopes(*draws):
     "Slopes of Binder's ratio of all lattices at the crossing of the two largest, in the order of the lattices."
     a, b = draws[-2:]
@@ -673,7 +669,7 @@ def _power(sizes, values, errors):
         return math.nan
     return power_law(sizes, [Measured(v, e) for v, e in zip(values, errors)])["exponent"].value
 
-# %% ../nbs/44_propagation.ipynb #44-070
+# %% ../nbs/44_propagation.ipynb #44-071
 EXPONENTS = {"1/nu": (_slopes, "binder"), "gamma/nu": (_heights, "susceptibility")}
 
 
@@ -691,7 +687,7 @@ def exponent(
     sizes, errors = [c.shape[0] for c in curves], propagate(numbers, *curves).table["error"].to_numpy()
     return propagate(lambda *d: {name: _power(sizes, list(numbers(*d).values()), errors)}, *curves)
 
-# %% ../nbs/44_propagation.ipynb #44-073
+# %% ../nbs/44_propagation.ipynb #44-074
 def join_reports(
     reports,  # several BiasReports; or a dictionary of label -> BiasReport, whose labels go before the names of the rows
 ) -> BiasReport:
