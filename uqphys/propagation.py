@@ -288,8 +288,7 @@ def _grounds(reach, facts):
 class Curves:
     """Curves over beta of the surrogate's and the exact law of one lattice, as draws; made by `predict_curves`.
 
-    Rows k of `exact` and `surrogate` belong to one draw, with one resampling of the ensembles for both laws. `log_z` is
-    ln Z of the whole lattice, up to a constant that is the same in both.
+    Rows k of `exact` and `surrogate` share one resampling of the ensembles; `log_z`, of the whole lattice, one constant.
     """
 
     betas: np.ndarray  # grid of inverse temperatures, (B,)
