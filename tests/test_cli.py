@@ -81,6 +81,8 @@ BAD = [  # what is replaced, by what, and what the line must name
     ("burn_in = 100", "burn_in = 100\nchains = 0", "[ensemble] chains = 0"),
     ("probes = 60", "probes = 4", "[bias] probes = 4"),
     ("probes = 60", 'evidence = "hope"', '[bias] evidence = "hope"'),
+    ("probes = 60", 'choice = "best"', '[bias] choice = "best"'),
+    ("probes = 60", "draws = 10", "[bias] draws = 10"),
     ("probes = 60", 'estimator = "cumulant3"', '[bias] estimator = "cumulant3"'),
     ("probes = 60", 'observables = ["charge"]', "[bias] observables"),
     ("probes = 60", "observables = []", "[bias] observables = []"),
@@ -196,6 +198,18 @@ def test_posterior_evidence_a_field_and_a_lattice_too_large_to_enumerate(tmp_pat
     assert code == 0 and "exact" not in shown.split("observable", 1)[1].splitlines()[0], said
     row = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["observables"]["m"]
     assert row["exact_evaluations"] == 0 and "exact" not in row and row["surrogate"] > 0
+
+
+def test_exact_chains_as_evidence_and_another_choice_of_probes(tmp_path):
+    for name, told in (("exact", 'evidence = "exact"\ndraws = 200'), ("active", 'choice = "active"\nprobes = 40')):
+        code, shown, said = run_study(GOOD.replace("probes = 60", told), tmp_path / name)
+        assert code == 0, said
+        found = json.loads((tmp_path / name / "out" / "report.json").read_text(encoding="utf-8"))
+        settings = found["settings"]
+        assert settings["evidence"] == ("exact" if name == "exact" else "probe") and settings.get("choice", "active") == "active"
+        for row in found["observables"].values():
+            sigma = (row["high"] - row["low"]) / 3.92
+            assert abs(row["predicted_bias"] - row["exact_bias"]) < 4.5 * sigma and row["verdict"].startswith(row["trust"] + ": ")
 
 
 def test_an_error_from_deeper_down_is_one_line(tmp_path):

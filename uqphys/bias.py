@@ -8,6 +8,7 @@ __all__ = ['ESTIMATORS', 'CHOICES', 'TRUST', 'Approximation', 'Classes', 'sort_d
            'rehearse', 'too_simple', 'rich_enough', 'summarise']
 
 # %% ../nbs/40_bias.ipynb #40-003
+import copy
 import json
 import math
 import warnings
@@ -23,8 +24,10 @@ from scipy.stats import t as t_law
 
 from .analysis import DERIVED, format_uncertainty, gamma_error, observable_series
 from .exact import enumerate_states
+from .field_gp import FieldGP, distinct_fields, field_forms, field_leave_one_out
 from .lattice_gp import LatticeGP, distinct_rows, leave_one_out, symmetric_forms
-from .models import Ising, check_beta, check_count, check_number, check_seed, check_spins, pattern_index, spin_observables
+from .models import (Ising, Phi4, check_beta, check_count, check_field, check_number, check_seed, check_spins, field_observables,
+                           pattern_index, site_values, spin_observables)
 from .predictive import Predictive, _matrix
 from .sampling import one_thread, sample
 from .training import labelled, write_file
@@ -32,7 +35,7 @@ from .training import labelled, write_file
 # %% ../nbs/40_bias.ipynb #40-006
 @dataclass(frozen=True)
 class Approximation:
-    "A Model whose energy is a surrogate's mean (total energies, (n, 1)); `ValueError` for spins that do not fit `exact`."
+    "A Model, of spins or of a real field, whose energy is a surrogate's mean (total energies, (n, 1)); `ValueError` for what does not fit `exact`."
 
     exact: object  # the Model that is replaced
     surrogate: object  # a fitted surrogate of its total energy
@@ -41,7 +44,8 @@ class Approximation:
         _check_approximation(self)
 
     shape = property(lambda self: tuple(self.exact.shape), doc="Lengths of the lattice.")
-    n_sites = property(lambda self: math.prod(self.shape), doc="Number of spins.")
+    n_sites = property(lambda self: math.prod(self.shape), doc="Number of sites.")
+    values = property(lambda self: site_values(self.exact), doc="What a site holds: 'spins' or 'real'.")
 
     @property
     def flip_symmetric(self):
@@ -54,16 +58,18 @@ class Approximation:
         return all(_declares(m, "lattice_symmetric") for m in (self.exact, self.surrogate))
 
     def energy(self, x):
-        "The surrogate's mean total energy (...), of spins x (..., *shape)."
+        "The surrogate's mean total energy (...), of configurations x (..., *shape)."
         return _surrogate_energy(self, x)
 
     def observables(self, x):
-        "The observables of spins x (..., *shape), `energy` being the surrogate's, per site."
-        return spin_observables(np.asarray(x), self.energy(x), len(self.shape))
+        "The observables of configurations x (..., *shape), `energy` being the surrogate's, per site."
+        return (field_observables if self.values == "real" else spin_observables)(np.asarray(x), self.energy(x), len(self.shape))
 
 # %% ../nbs/40_bias.ipynb #40-008
 def _declares(model, symmetry):
-    "Whether a model or surrogate says that it has a symmetry; a subclass of Ising must say so itself."
+    "Whether a model or surrogate says that it has a symmetry; a subclass of Ising must say so itself, and a polynomial action has both."
+    if type(model) is Phi4:
+        return True
     if isinstance(model, Ising):
         if type(model) is Ising:
             return True if symmetry == "lattice_symmetric" else model.flip_symmetric
@@ -79,7 +85,7 @@ def _check_surrogate(self):
         raise ValueError(f"surrogate={surrogate!r}: expected a fitted surrogate with `predict(x)`")
     if getattr(surrogate, "posterior", True) is None:
         return  # a LastLayer that is not fitted says so itself, when it is first asked
-    belief = surrogate.predict(np.ones((1, *self.exact.shape), dtype=np.int8))
+    belief = surrogate.predict(np.ones((1, *self.exact.shape), dtype=np.float64 if self.values == "real" else np.int8))
     if not isinstance(belief, Predictive):
         raise ValueError(f"surrogate={surrogate!r}: its predict(x) gives {type(belief).__name__}; expected a Predictive")
     if belief.mean.shape != (1, 1):
@@ -91,13 +97,14 @@ def _check_approximation(self):
     if not (isinstance(getattr(self.exact, "shape", None), tuple) and callable(getattr(self.exact, "energy", None))):
         raise ValueError(f"exact={self.exact!r}: expected a Model with `shape`, a tuple, and `energy(x)`")
     _check_surrogate(self)
-    if len(self.exact.shape) != 2 or not callable(getattr(self.surrogate, "pattern_energies", None)):
-        return
+    if self.values == "real" or len(self.exact.shape) != 2 or not callable(getattr(self.surrogate, "pattern_energies", None)):
+        return _offer_moves(self)
     try:
         table = np.array(self.surrogate.pattern_energies(), dtype=float)
     except ValueError as error:
         if "not fitted" in str(error):
             raise
+        _offer_moves(self)
     else:
         object.__setattr__(self, "_table", table)
         object.__setattr__(self, "pattern_energies", table.copy)
@@ -106,13 +113,34 @@ def _check_approximation(self):
 def _surrogate_energy(self, x):
     "Energies from the table of patterns, or from the surrogate's mean."
     x = np.asarray(x)
-    check_spins(x, self.shape)
+    (check_field if self.values == "real" else check_spins)(x, self.shape)
     if hasattr(self, "_table"):
         return self._table[pattern_index(x)].sum((-2, -1))
     flat = x.reshape(-1, *self.shape)
     mean = getattr(self.surrogate, "mean", None)
     energies = mean(flat) if callable(mean) else self.surrogate.predict(flat).mean
     return np.asarray(energies, dtype=float)[:, 0].reshape(x.shape[: x.ndim - len(self.shape)])
+
+# %% ../nbs/40_bias.ipynb #c937b28e
+def _offer_moves(self):
+    "Where the mean is that of a local-energy network: what single moves cost, and the force on a field. Else the surrogate's own force, if it has one."
+    from uqphys.architectures import LocalEnergyNet
+    from uqphys.learned_models import LearnedModel
+
+    network, posterior, offered = getattr(self.surrogate, "architecture", None), getattr(self.surrogate, "posterior", None), {}
+    if isinstance(network, LocalEnergyNet) and hasattr(posterior, "mean") and len(posterior.mean) == 1:
+        import torch
+
+        network = copy.deepcopy(network).double()
+        with torch.no_grad():
+            network.head.weight.copy_(torch.as_tensor(posterior.mean))
+        law = LearnedModel(self.shape, network)
+        offered = dict(energy_changes=law.energy_changes, interaction_range=law.interaction_range, force=law.force)
+    elif callable(getattr(self.surrogate, "force", None)):
+        offered = dict(force=self.surrogate.force)
+    for name in offered.keys() - ({"force"} if self.values == "spins" else set()):
+        object.__setattr__(self, name, offered[name])
+
 
 # %% ../nbs/40_bias.ipynb #40-014
 class Classes(NamedTuple):
@@ -133,6 +161,9 @@ def sort_draws(
         raise ValueError(f"ensemble={type(ensemble).__name__} without 'config': expected the Dataset of sample(..., keep='configs')")
     config = ensemble["config"].transpose("chain", "draw", ...).values
     flat = config.reshape(-1, *config.shape[2:])
+    if flat.dtype.kind == "f":  # a real field is never met again, but for proposals that were rejected
+        first, row = distinct_fields(flat)
+        return Classes(flat[first], row.reshape(config.shape[:2]), np.bincount(row, minlength=len(first)))
     first, row = distinct_rows(flat)
     forms = symmetric_forms(flat[first], flip, lattice)
     chosen, group = distinct_rows(forms)
@@ -355,13 +386,19 @@ def _all_known(approximation, classes):
     return _Evidence(found, found, len(x), {"probed_share": 1.0, "spare": 0.0, "mean_square_z": 0.0, "probes": len(x)})
 
 
+def _tools(values):
+    "Canonical forms, a numbering of distinct ones, the process and its left-out residuals: for spins, and for real fields."
+    return (field_forms, distinct_fields, FieldGP, field_leave_one_out) if values == "real" else (symmetric_forms, distinct_rows, LatticeGP, leave_one_out)
+
+
 def _class_of(gp, classes, approximation):
     "The class of the ensemble that each probe belongs to, -1 where the ensemble has not been."
-    both = np.concatenate([gp.forms, classes.representatives])
-    both = symmetric_forms(both, approximation.flip_symmetric, approximation.lattice_symmetric)
-    index = distinct_rows(both)[1]
+    forms, distinct = _tools(approximation.values)[:2]
+    both = forms(np.concatenate([gp.forms, classes.representatives]), approximation.flip_symmetric, approximation.lattice_symmetric)
+    index = distinct(both)[1]
     place = {c: k for k, c in enumerate(index[len(gp.y) :])}
     return np.array([place.get(c, -1) for c in index[: len(gp.y)]])
+
 
 # %% ../nbs/40_bias.ipynb #1d028107
 def _telling_probes(gp, data, names, n, seed, most=2000):
@@ -391,7 +428,7 @@ def _process(approximation, x, seed, draws):
     if not np.isfinite(found).all():
         raise ValueError(f"exact energy={found[~np.isfinite(found)][0]} at a probe: expected finite numbers")
     known = dict(flip_symmetric=approximation.flip_symmetric, lattice_symmetric=approximation.lattice_symmetric)
-    return LatticeGP(**known, draws=draws, seed=seed).fit(x, found[:, None])
+    return _tools(approximation.values)[2](**known, draws=draws, seed=seed).fit(x, found[:, None])
 
 
 def _first_probes(approximation, classes, n, choice, seed):
@@ -412,7 +449,7 @@ def _probe_evidence(approximation, data, names, probes, choice, seed, draws=400)
     if not given and choice == "active" and len(gp.y) == len(x):
         more = _telling_probes(gp, data, names, probes - drawn, seed)
         gp = _process(approximation, np.concatenate([x, classes.representatives[more]]), seed, draws)
-    belief, test = gp.predict(classes.representatives), leave_one_out(gp)
+    belief, test = gp.predict(classes.representatives), _tools(approximation.values)[3](gp)
     seen, at, drawn = belief.epistemic[:, 0] == 0, _class_of(gp, classes, approximation), slice(drawn if not given else None)
     facts = {"probed_share": float(classes.counts[seen].sum() / classes.counts.sum()), "spare": float(test["spare"]), "probes": len(gp.y),
              "mean_square_z": float(np.mean(test["z"][drawn] ** 2)),
@@ -438,7 +475,8 @@ def _missed(believed, data, names, estimator):
     at, r, scores = believed.left_out
     counts, n = data.classes.counts, len(at)
     h, direct = _class_influence(believed.centre, data, names, estimator)
-    change = 1 - np.exp(-data.beta * r) / np.exp(-data.beta * r).mean()
+    gain = np.exp(-data.beta * (r - r.min()))
+    change = 1 - gain / gain.mean()
     q = h[:, at] * change - direct[:, at] * r
     steady = r.std(ddof=1) * np.sqrt((data.beta * h - direct) ** 2 @ counts / counts.sum())
     unknown, wide = 1 - believed.facts["probed_share"], t_law.ppf(0.975, n - 1) / norm.ppf(0.975)
@@ -547,10 +585,9 @@ def _misfit_doubt(facts, beta, scatter, slope, half):
 class BiasReport:
     """The predicted bias of an approximation, observable by observable; bias = surrogate - exact.
 
-    `table`: a DataFrame indexed by observable, with the columns `surrogate` (its value), `predicted_bias`, `low`, `high`
-    (95 % interval of the bias), `corrected` (surrogate - predicted_bias), `error` (its standard error),
-    `exact_evaluations`, `more_probes` (how many would halve the interval; infinite: only a longer ensemble does), and `trust`:
-    "yes", "with probes" (more exact evaluations would cure every doubt) or "no". `verdicts` says why, and what to do next.
+    `table`: a DataFrame indexed by observable: `surrogate` (its value), `predicted_bias`, `low`, `high` (95 % interval), `corrected` and its
+    standard `error`, `exact_evaluations`, `more_probes` (how many would halve the interval; infinite: only a longer ensemble does), and
+    `trust`: "yes", "with probes" (more exact evaluations would cure every doubt) or "no". `verdicts` says why, and what to do next.
     """
 
     table: pd.DataFrame
@@ -661,6 +698,17 @@ def _report(names, rows, evaluations, verdicts, settings):
     return BiasReport(table[columns], verdicts, settings)
 
 
+# %% ../nbs/40_bias.ipynb #cda35dcc
+def _walk_through(approximation, ensemble, names, evidence, probes, choice, estimator, seed):
+    "From the ensemble to the verdicts: sums over classes, what is believed of D, the numbers, and what to think of them."
+    data = _sums(ensemble, sort_draws(ensemble, approximation.flip_symmetric, approximation.lattice_symmetric))
+    believed = (_posterior_evidence(approximation, data.classes) if evidence == "posterior"
+                else _probe_evidence(approximation, data, names, probes, choice, seed))
+    plain = _influence(np.ones_like(believed.centre), np.zeros_like(believed.centre), data, names)
+    missed = _missed(believed, data, names, estimator)
+    rows = _evaluate(believed, data, names, estimator, missed)
+    return data, believed, rows, *_judge(believed, data, names, estimator, rows, missed, plain, approximation.flip_symmetric)
+
 # %% ../nbs/40_bias.ipynb #40-052
 def predict_bias(
     approximation: Approximation,  # the surrogate's model, and the exact one it replaces
@@ -679,13 +727,7 @@ def predict_bias(
     names = _check_request(approximation, ensemble, observables, evidence, estimator)
     probes, choice, seed = _check_probes(probes, approximation, evidence), _check_choice(choice), check_seed(seed)
     with one_thread():
-        data = _sums(ensemble, sort_draws(ensemble, approximation.flip_symmetric, approximation.lattice_symmetric))
-        believed = (_posterior_evidence(approximation, data.classes) if evidence == "posterior"
-                    else _probe_evidence(approximation, data, names, probes, choice, seed))
-        plain = _influence(np.ones_like(believed.centre), np.zeros_like(believed.centre), data, names)
-        missed = _missed(believed, data, names, estimator)
-        rows = _evaluate(believed, data, names, estimator, missed)
-        verdicts, facts = _judge(believed, data, names, estimator, rows, missed, plain, approximation.flip_symmetric)
+        data, believed, rows, verdicts, facts = _walk_through(approximation, ensemble, names, evidence, probes, choice, estimator, seed)
     settings = dict(evidence=evidence, estimator=estimator, choice=choice, seed=seed, beta=data.beta, draws=int(data.classes.counts.sum()),
                     classes=len(data.classes.counts), exact=repr(approximation.exact), **facts)
     return _report(names, rows, believed.evaluations, verdicts, settings)
@@ -780,7 +822,7 @@ def _judge(believed, data, names, estimator, rows, missed, plain, flip):
     facts["reservations"] = [doubt.text for doubt in facts["reservations"]]
     return verdicts, dict(facts, independent_draws=float(smallest))
 
-
+# %% ../nbs/40_bias.ipynb #d52d8f64
 def _own_doubts(data, z, truncated, facts):
     "Doubts about one observable."
     doubts = [Doubt("the energy never changes in this ensemble", "draws")] if np.ptp(data.values["energy"]) == 0 else []
@@ -803,7 +845,7 @@ def _grounds(facts):
         text += "left-out probes are predicted almost exactly" if exact else f"left-out probes agree (mean square z {facts['mean_square_z']:.2f})"
     return text
 
-
+# %% ../nbs/40_bias.ipynb #522a4249
 def _check_choice(choice):
     "One of the ways to choose probes."
     if not isinstance(choice, str) or choice not in CHOICES:
@@ -819,12 +861,12 @@ def _check_probes(probes, approximation, evidence):
         raise ValueError(f"probes={probes!r}: expected a number >= 5, or configurations (n, {', '.join(map(str, approximation.shape))})")
     if np.ndim(probes) == 0:
         return check_count("probes", probes, 5)
-    x = np.asarray(probes)
-    check_spins(x, approximation.shape, "probes")
-    x = x.reshape(-1, *approximation.shape).astype(np.int8)
-    forms = symmetric_forms(x, approximation.flip_symmetric, approximation.lattice_symmetric)
-    if len(distinct_rows(forms)[0]) < 5:
-        raise ValueError(f"probes of length {len(x)} with {len(distinct_rows(forms)[0])} distinct configurations (up to symmetry): at least 5 are needed")
+    x, real = np.asarray(probes), approximation.values == "real"
+    (check_field if real else check_spins)(x, approximation.shape, "probes")
+    x, (forms, distinct, *_) = x.reshape(-1, *approximation.shape).astype(np.float64 if real else np.int8), _tools(approximation.values)
+    found = distinct(forms(x, approximation.flip_symmetric, approximation.lattice_symmetric))[0]
+    if len(found) < 5:
+        raise ValueError(f"probes of length {len(x)} with {len(found)} distinct configurations (up to symmetry): at least 5 are needed")
     return x
 
 # %% ../nbs/40_bias.ipynb #40-056

@@ -97,7 +97,8 @@ KEYS = {
 }
 KEYS["ensemble"] = {"draws": _whole(10, 5000), "chains": _whole(1, 8), "thin": _whole(1, 2),
                     "burn_in": Key(_burn_in, '"auto" or a whole number >= 0', "auto")}
-KEYS["bias"] = {"evidence": _choice(("probe", "posterior"), "probe"), "probes": _whole(5, 100),
+KEYS["bias"] = {"evidence": _choice(("probe", "posterior", "exact"), "probe"), "probes": _whole(5, 100),
+                "choice": _choice(("random", "stratified", "active"), "random"), "draws": _whole(50, 500),
                 "estimator": _choice(("reweighting", "cumulant1", "cumulant2"), "reweighting"),
                 "observables": _several(lambda v: _NAMES[_NAMES.index(v)], 1, 8, _WANTED, ["energy", "abs_m", "m2", "susceptibility"])}
 
@@ -136,7 +137,7 @@ class Study:
     training: dict  # n exact energies, thin, beta
     surrogate: dict  # kind, hidden, epochs
     ensemble: dict  # draws, chains, thin, burn_in
-    bias: dict  # evidence, probes, estimator, observables
+    bias: dict  # evidence, probes and their choice, draws of an exact chain, estimator, observables
 
     @property
     def exact(self):
@@ -274,15 +275,21 @@ def _ensemble(study, approximation, chain, say):
     say(f"sample: the learned energy, {options['chains']} chains of {options['draws']} draws")
     return sample(approximation, study.beta, **options, seed=chain, progress=sys.stderr.isatty())
 
-
+# %% ../nbs/91_cli.ipynb #f98b6f44
 def _report(study, approximation, ensemble, evidence, ask, say):
     "What the evidence says of the bias."
     from uqphys.bias import predict_bias
+    from uqphys.chains import exact_evidence
 
-    spent = f"{study.bias['probes']} exact energies at its configurations" if evidence == "probe" else "the surrogate's own doubt, for nothing"
-    say(f"predict: the bias from the evidence “{evidence}”: {spent}")
-    options = {name: study.bias[name] for name in ("observables", "probes", "estimator")}
+    asked = study.bias
+    spent = {"probe": f"{asked['probes']} exact energies at its configurations", "posterior": "the surrogate's own doubt, for nothing",
+             "exact": f"8 exact chains of {asked['draws']} draws, which the learned energy drives"}
+    say(f"predict: the bias from the evidence “{evidence}”: {spent[evidence]}")
+    if evidence == "exact":
+        return exact_evidence(approximation, ensemble, asked["observables"], draws=asked["draws"], seed=ask, progress=sys.stderr.isatty())
+    options = {name: asked[name] for name in ("observables", "probes", "choice", "estimator")}
     return predict_bias(approximation, ensemble, **options, evidence=evidence, seed=ask)
+
 
 # %% ../nbs/91_cli.ipynb #91-034
 _COLUMNS = ("observable", "exact", "surrogate", "exact bias", "predicted bias", "95 % interval", "inside", "corrected", "trust")

@@ -49,7 +49,7 @@ def _least_head(y, head):
                 bits = ((2 * bits) & mask) | (row[(c + W) % C] > 0)
     return head
 
-
+# %% ../nbs/321_lattice_gp.ipynb #2eeca7c1
 @njit(nogil=True, cache=True)
 def _follows(y, ta, tb, tc, best):
     "Whether `best` comes after y shifted by (ta, tb, tc) in the alphabet."
@@ -82,7 +82,7 @@ def _best_shift(y, head, best):
                                 best[a, b, c] = y[(a + ta) % A, (b + tb) % B, (c + tc) % C]
                 bits = ((2 * bits) & mask) | (row[(tc + W) % C] > 0)
 
-
+# %% ../nbs/321_lattice_gp.ipynb #4bf8893a
 @njit(nogil=True, cache=True)
 def _canonical(x, tables, flip, out):
     "Canonical forms of configurations (n, A, B, C); tables (operations, sites): where each site of an image comes from."
