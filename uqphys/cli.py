@@ -6,7 +6,7 @@
 __all__ = ['SURROGATES', 'KEYS', 'EXACT_SITES', 'SWEEP_KEYS', 'Key', 'Study', 'parse_study', 'read_study', 'make_surrogate',
            'exact_answer', 'Walk', 'walk', 'result_rows', 'aligned', 'markdown', 'as_markdown', 'as_dictionary',
            'prepare_folder', 'bias', 'demo_walks', 'demo_figure', 'summary_rows', 'demo', 'Sweep', 'parse_sweep',
-           'sweep_rows', 'sweep', 'read_sweep', 'main']
+           'sweep_rows', 'sweep', 'read_sweep', 'benchmark', 'main']
 
 # %% ../nbs/91_cli.ipynb #91-003
 import json
@@ -738,6 +738,66 @@ def read_sweep(
 ) -> Sweep:
     "Read a sweep file; `ValueError` naming the file, and the line or the key that cannot be used."
     return _read_toml(path, parse_sweep, "a sweep file in TOML")
+
+# %% ../nbs/91_cli.ipynb #dcda573b
+def _chosen(option, wanted, known):
+    "The entries of a table with these names, all if none is named."
+    if unknown := [name for name in wanted if name not in known]:
+        raise ValueError(f"{option} {unknown[0]}: accepted are {', '.join(known)}")
+    return {name: known[name] for name in wanted or known}
+
+
+def _row_named(text):
+    "A row from its name, SYSTEM,METHOD,NUMBER."
+    try:
+        system, method, number = text.split(",")
+        return system, method, check_count("number", int(number), 0)
+    except ValueError:
+        raise ValueError(f"--redo {text}: expected SYSTEM,METHOD,NUMBER, such as 'ising 4x4,GP,3'") from None
+
+# %% ../nbs/91_cli.ipynb #5a033f5a
+_BENCHMARK_EXAMPLE = """\b
+Examples:
+  uqphys benchmark --systems "ising 4x4" --methods "last layer" --repetitions 2
+  uqphys benchmark --repetitions 20 --workers 2
+  uqphys benchmark --redo "ising 4x4,last layer,3"
+  uqphys benchmark --collect
+"""
+
+
+@_app.command(epilog=_BENCHMARK_EXAMPLE)
+def benchmark(
+    repetitions: Annotated[int, typer.Option("--repetitions", min=1, help="rows of each system and method")] = 20,  # rows of each system and method
+    systems: Annotated[list[str] | None, typer.Option("--systems", metavar="SYSTEM", help="only these; may be given several times")] = None,  # names
+    methods: Annotated[list[str] | None, typer.Option("--methods", metavar="METHOD", help="only these; may be given several times")] = None,  # names
+    redo: Annotated[list[str] | None, typer.Option("--redo", metavar="ROW", help="SYSTEM,METHOD,NUMBER: make this row again")] = None,  # rows
+    collect: Annotated[bool, typer.Option("--collect", help="run nothing, collect what is finished")] = False,  # whether to run nothing
+    workers: Annotated[int, typer.Option("--workers", min=1, help="processes on this machine")] = 1,  # processes
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the rows and benchmark.json")] = Path("results/benchmark"),  # folder
+):
+    """Measure how well the bias is predicted: systems, methods and kinds of evidence, where the truth is known.
+
+    Each row is a file of its own in DIR, with the commit and the seeds; benchmark.json there holds all cases. Stopped and
+    started again, the command goes on where it was.
+    """
+    with _one_line():
+        _run_benchmark(prepare_folder(out), repetitions, systems or [], methods or [], redo or [], collect, workers, _clock())
+
+# %% ../nbs/91_cli.ipynb #b2002957
+def _run_benchmark(folder, repetitions, systems, methods, redo, collect, workers, say):
+    "Run what is missing, write benchmark.json, print the table."
+    from uqphys.benchmark import METHODS, SYSTEMS, benchmark_goals, collect_benchmark, run_benchmark, save_benchmark, summarise_benchmark
+
+    chosen = dict(systems=_chosen("--systems", systems, SYSTEMS), methods=_chosen("--methods", methods, METHODS))
+    if not collect:
+        say(f"{repetitions} rows of each of {len(chosen['systems'])} systems with {len(chosen['methods'])} methods into {folder}")
+        with _workers(workers, "") as executor:
+            run_benchmark(folder, **chosen, repetitions=repetitions, redo=[_row_named(text) for text in redo], executor=executor,
+                          progress=sys.stderr.isatty())
+    rows = collect_benchmark(folder, **chosen)
+    save_benchmark(rows, folder / "benchmark.json")
+    typer.echo(f"\n{summarise_benchmark(rows).round(3).to_string()}\n\n{benchmark_goals(rows).round(3).to_string()}\n")
+    say(f"wrote {folder / 'benchmark.json'}")
 
 # %% ../nbs/91_cli.ipynb #91-073
 def _version(wanted: bool):
