@@ -256,6 +256,8 @@ def approximate(
     surrogate,  # fitted
 ) -> tuple[Approximation, Subchain]:
     "The surrogate's law, by its table where it has one; and a walk in it, or near it, for exact chains."
+    if not (isinstance(getattr(model, "shape", None), tuple) and callable(getattr(model, "energy", None))):
+        raise ValueError(f"model={_shown(model)}: expected a Model with `shape`, a tuple, and `energy(x)`")
     try:
         law = Approximation(model, Tabulated(surrogate, model.shape))
         return law, Subchain(law, 10)
@@ -391,6 +393,8 @@ def true_bias(
     "The bias itself, to judge predictions by; errors are standard errors, 0 for an enumeration."
     if not isinstance(law, Approximation) or not isinstance(walk, Subchain):
         raise ValueError(f"law={type(law).__name__}, walk={type(walk).__name__}: expected the pair that approximate(model, surrogate) gives")
+    if isinstance(observables, str) or not np.iterable(observables):
+        raise ValueError(f"observables={_shown(observables)}: expected a sequence of names such as 'energy'")
     system = System(law.exact, (1 / check_beta(beta) if beta else 1.0,), 1.0, truth=truth, long_draws=draws, thin=thin, observables=tuple(observables))
     names = list(system.observables)
     columns = _listed_truth(law, beta, names) if truth == "enumeration" else _long_truth(law, walk, beta, names, draws, thin, check_seed(seed))
@@ -627,20 +631,24 @@ def _cases(rows):
         table = pd.DataFrame()
     if missing := [name for name in NEEDED if name not in table]:
         raise ValueError(f"rows={type(rows).__name__} without {', '.join(missing[:4])}: expected what run_benchmark or benchmark_row gives")
-    numbers = table[["true_bias", "exact", "predicted_bias", "low", "high", "corrected"]]
-    if not len(table) or not np.isfinite(numbers.to_numpy(dtype=float)).all():
-        raise ValueError(f"rows of length {len(table)}: expected at least one case, all of whose numbers are finite")
+    numbers = ["true_bias", "truth_error", "exact", "predicted_bias", "low", "high", "corrected", "exact_evaluations", "seconds", "fit_seconds"]
+    try:
+        table[numbers] = table[numbers].astype(float)
+    except (TypeError, ValueError):
+        raise ValueError(f"rows of length {len(table)}: expected numbers in {', '.join(numbers)}") from None
+    if not len(table) or not np.isfinite(table[["true_bias", "exact"]].to_numpy()).all():
+        raise ValueError(f"rows of length {len(table)}: expected at least one case, with a finite true_bias and exact value in each")
     return _counted(table)
 
 
 def _counted(table):
-    "Cases with what is counted: what is below the resolution counts as equal."
+    "Cases with what is counted: what is below the resolution counts as equal; a prediction that is NaN is wrong."
     least = RESOLUTION * table["exact"].abs()
     table["real"] = table["true_bias"].abs() > least
     table["inside"] = (table["low"] - least <= table["true_bias"]) & (table["true_bias"] <= table["high"] + least)
     table["after"], table["missed"] = table["corrected"] - table["exact"], table["predicted_bias"] - table["true_bias"]
     sigma = (table["high"] - table["low"]) / (2 * norm.ppf(0.975))
-    table["far"] = table["missed"].abs() > 3 * sigma + least
+    table["far"] = ~(table["missed"].abs() <= 3 * sigma + least)
     return table
 
 # %% ../nbs/45_benchmark.ipynb #91649ce8
@@ -748,7 +756,9 @@ def _label_axes(axes, methods):
     axes[1].axvline(1, color="black", lw=0.8)
     axes[1].set_xscale("log")
     axes[0].set(yticks=range(len(methods)), yticklabels=methods, ylim=(len(methods) - 0.5, -0.5))
-    axes[0].legend(fontsize=8, loc="lower left")
+    axes[0].set_xlim(0, 1.03)
+    axes[2].set_xlim(-0.05, 1.05)
+    axes[2].legend(fontsize=8, loc="center")
     return axes
 
 # %% ../nbs/45_benchmark.ipynb #86c761ce
@@ -757,6 +767,8 @@ def save_benchmark(
     path,  # of the JSON file, which is written whole or not at all
 ) -> None:
     "Put a benchmark into one file: all cases, and where they come from."
+    if not isinstance(contents, (list, tuple)) or not contents or not all(isinstance(c, dict) and {"rows", "settings", "failed"} <= set(c) for c in contents):
+        raise ValueError(f"contents={_shown(contents)}: expected what run_benchmark gives")
     table = _cases(contents)[list(NEEDED)]
     short = lambda name, v: float(f"{v:.{9 if name in ('exact', 'corrected') else 5}g}") if isinstance(v, float) else v
     columns = {name: [short(name, v) for v in table[name].tolist()] for name in table}
@@ -780,5 +792,5 @@ def load_benchmark(
         table = pd.DataFrame(columns)
         _cases(table)
     except (OSError, TypeError, AttributeError, LookupError, ValueError) as error:
-        raise ValueError(f"path={_shown(str(path))}: cannot be read ({type(error).__name__}: {str(error):.80}); expected a file that save_benchmark wrote") from None
+        raise ValueError(f"path={str(path)!r}: cannot be read ({type(error).__name__}: {str(error):.80}); expected a file that save_benchmark wrote") from None
     return table, told
