@@ -22,6 +22,14 @@ import pandas as pd
 from scipy.stats import norm
 
 import uqphys
+
+# %% auto #0
+__all__ = ['OBSERVABLES', 'SYSTEMS', 'METHODS', 'EVIDENCES', 'NEEDED', 'RESOLUTION', 'System', 'last_layer', 'ensemble_net',
+           'hmc_net', 'penalty_net', 'pattern_gp', 'mixture_net', 'tabulate', 'Tabulated', 'approximate', 'sample_law',
+           'true_bias', 'benchmark_row', 'run_benchmark', 'collect_benchmark', 'summarise_benchmark', 'benchmark_goals',
+           'plot_benchmark', 'save_benchmark', 'load_benchmark']
+
+# %% ../nbs/45_benchmark.ipynb #9708c294
 from .analysis import observable_series
 from .bias import Approximation, _combine, _ingredients, _plain, predict_bias, too_simple
 from .chains import Subchain, exact_evidence, metropolis_hastings
@@ -32,13 +40,7 @@ from .predictive import Predictive
 from .sampling import _dataset, _describe, one_thread, progress_bar, sample
 from .training import labelled, write_file
 
-# %% auto #0
-__all__ = ['OBSERVABLES', 'SYSTEMS', 'METHODS', 'EVIDENCES', 'NEEDED', 'RESOLUTION', 'System', 'last_layer', 'ensemble_net',
-           'hmc_net', 'penalty_net', 'pattern_gp', 'mixture_net', 'tabulate', 'Tabulated', 'approximate', 'sample_law',
-           'true_bias', 'benchmark_row', 'run_benchmark', 'collect_benchmark', 'summarise_benchmark', 'benchmark_goals',
-           'plot_benchmark', 'save_benchmark', 'load_benchmark']
-
-# %% ../nbs/45_benchmark.ipynb #47cef0fd
+# %% ../nbs/45_benchmark.ipynb #e8901928
 OBSERVABLES = ("energy", "abs_m", "m2", "susceptibility")
 
 
@@ -56,12 +58,12 @@ class System:
     thin: int = 8  # sweeps between two of them
     probes: int = 100  # exact energies for the evidence "probe"
     exact_draws: int = 250  # per chain, for the evidence "exact"
-    observables: tuple = OBSERVABLES
+    observables: tuple = OBSERVABLES  # names
 
     def __post_init__(self):
         _check_system(self)
 
-# %% ../nbs/45_benchmark.ipynb #4bf853bd
+# %% ../nbs/45_benchmark.ipynb #8471efb8
 def _check_system(self):
     "Everything that can be wrong with a system, by name."
     if not isinstance(self.model, Ising) or len(self.model.shape) != 2 or min(self.model.shape) < 3:
@@ -81,7 +83,7 @@ def _check_system(self):
     if self.truth not in ("enumeration", "long runs") or (self.truth == "enumeration" and sites > 16):
         raise ValueError(f"truth={_shown(self.truth)}: expected 'enumeration' (at most 16 sites; here {sites}) or 'long runs'")
 
-# %% ../nbs/45_benchmark.ipynb #2f768dd0
+# %% ../nbs/45_benchmark.ipynb #4c35f18c
 SYSTEMS = {
     "ising 4x4": System(Ising((4, 4), J2=0.1, K=0.2), (2.6, 3.2), 3.25),
     "ising 8x8": System(Ising((8, 8), J2=0.1, K=0.2), (2.6, 3.2), 3.25, truth="long runs", draws=1000),
@@ -89,7 +91,7 @@ SYSTEMS = {
     "ising 16x16": System(Ising((16, 16), J2=0.1, K=0.2), (2.6, 3.2), 3.25, truth="long runs", draws=500, thin=16),
 }
 
-# %% ../nbs/45_benchmark.ipynb #6ab53e08
+# %% ../nbs/45_benchmark.ipynb #71c020b1
 def _network(seed):
     "The same for every method that needs one."
     from uqphys.architectures import LocalEnergyNet
@@ -110,7 +112,7 @@ def ensemble_net(seed: int):  # of the surrogate
 
     return EnsembleNet(_network(seed), noise="none", members=6, epochs=200, seed=seed)
 
-# %% ../nbs/45_benchmark.ipynb #2c0163e9
+# %% ../nbs/45_benchmark.ipynb #67d54d0c
 def hmc_net(seed: int):  # of the surrogate
     "A Bayesian network, by Hamiltonian Monte Carlo; it has to meet its examples within 3 % of their spread."
     from uqphys.hmc import HMCNet
@@ -125,7 +127,7 @@ def penalty_net(seed: int):  # of the surrogate
     options = dict(batch_size=4, batches=5, chains=4, starts=4, chain_draws=100, burn_in=100, leapfrog=5)
     return PenaltyNet(_network(seed), noise="none", tolerance=0.03, seed=seed, **options)
 
-# %% ../nbs/45_benchmark.ipynb #8ffd7845
+# %% ../nbs/45_benchmark.ipynb #07598f46
 def pattern_gp(seed: int):  # of the surrogate
     "A Gaussian process over sums of 3x3 patterns."
     from uqphys.lattice_kernels import ExtensiveGP, PatternKernel
@@ -142,7 +144,7 @@ def mixture_net(seed: int):  # of the surrogate
 
 METHODS = {"last layer": last_layer, "HMC": hmc_net, "penalty": penalty_net, "ensemble": ensemble_net, "GP": pattern_gp, "MDN": mixture_net, "pair sum": too_simple}
 
-# %% ../nbs/45_benchmark.ipynb #c7c7099f
+# %% ../nbs/45_benchmark.ipynb #6638a465
 def _various(shape, n, rng):
     "Random spins (n, *shape) of all magnetisations."
     return np.where(rng.random((n, *shape)) < rng.random((n, 1, 1)), 1, -1).astype(np.int8)
@@ -159,7 +161,7 @@ def _nearest_table(surrogate, shape, seed):
         table = np.linalg.lstsq(counts[:1100], energy[:1100, 0], rcond=1e-12)[0]
     return table, float(np.abs(counts[1100:] @ table - energy[1100:, 0]).max() / max(np.ptp(energy), 1e-300))
 
-# %% ../nbs/45_benchmark.ipynb #cdff2015
+# %% ../nbs/45_benchmark.ipynb #b2e69f64
 def tabulate(
     surrogate,  # fitted, of one output
     shape: tuple,  # of the lattice: two lengths >= 3
@@ -179,7 +181,7 @@ def tabulate(
         raise ValueError(f"surrogate={type(surrogate).__name__}: its mean is off by {off:.2g} of the spread; expected a sum over 3x3 patterns (tolerance={tolerance:g})")
     return table
 
-# %% ../nbs/45_benchmark.ipynb #c50e899d
+# %% ../nbs/45_benchmark.ipynb #136e0ae0
 class Tabulated:
     "A surrogate together with the table of 3x3 patterns that its mean is a sum of; all else is the surrogate's own. `ValueError` as in `tabulate`."
 
@@ -200,7 +202,7 @@ class Tabulated:
         "The table, (512,)."
         return self.table.copy()
 
-# %% ../nbs/45_benchmark.ipynb #0e39e8f0
+# %% ../nbs/45_benchmark.ipynb #78cb8c05
 def _predict(self, x):
     "What the surrogate believes at x (n, *shape). `ValueError` if its mean is no longer that of the table."
     belief = self.surrogate.predict(x)
@@ -227,7 +229,7 @@ def _symmetries(surrogate, shape):
 
 Tabulated.predict, Tabulated.mean = _predict, _means
 
-# %% ../nbs/45_benchmark.ipynb #57a30e3e
+# %% ../nbs/45_benchmark.ipynb #d2ae3de3
 class _Nearest(Tabulated):
     "The nearest table to a mean that is no sum over patterns: good enough to propose."
 
@@ -250,12 +252,14 @@ class _Direct:
     def __getattr__(self, name):
         return Tabulated.__getattr__(self, name)
 
-
+# %% ../nbs/45_benchmark.ipynb #ed10be59
 def approximate(
     model,  # the exact Model, on a lattice of two dimensions
     surrogate,  # fitted
 ) -> tuple[Approximation, Subchain]:
     "The surrogate's law, by its table where it has one; and a walk in it, or near it, for exact chains."
+    if not (isinstance(getattr(model, "shape", None), tuple) and callable(getattr(model, "energy", None))):
+        raise ValueError(f"model={_shown(model)}: expected a Model with `shape`, a tuple, and `energy(x)`")
     try:
         law = Approximation(model, Tabulated(surrogate, model.shape))
         return law, Subchain(law, 10)
@@ -264,7 +268,7 @@ def approximate(
             raise
     return Approximation(model, _Direct(surrogate, model.shape)), Subchain(Approximation(model, _Nearest(surrogate, model.shape)), 10)
 
-# %% ../nbs/45_benchmark.ipynb #c2f34e9d
+# %% ../nbs/45_benchmark.ipynb #b7400c4a
 @functools.lru_cache(maxsize=2)
 def _states(shape):
     return np.concatenate(list(all_states(shape, 2**14)))
@@ -286,7 +290,7 @@ def _listed_draws(model, beta, draws, chains, seed):
     series = {name: np.asarray(v).reshape(chains, draws) for name, v in series.items()}
     return _dataset(series, x[picked], _describe(model) | dict(beta=float(beta), method="enumeration", seed=int(seed)))
 
-# %% ../nbs/45_benchmark.ipynb #0473eebe
+# %% ../nbs/45_benchmark.ipynb #9230f4c3
 def sample_law(
     law: Approximation,  # the surrogate's
     walk: Subchain,  # in it or near it, both as `approximate` gives them
@@ -307,7 +311,7 @@ def sample_law(
         return _listed_draws(law, beta, draws, chains, seed)
     return metropolis_hastings(law, beta, walk, draws=draws, chains=chains, thin=math.ceil(thin / 10), burn_in=50, seed=seed, progress=False)
 
-# %% ../nbs/45_benchmark.ipynb #320f3586
+# %% ../nbs/45_benchmark.ipynb #bf53f6df
 def _with_energy2(values, energy):
     "Series of observables, with an energy per site and its square."
     return {**values, "energy": energy, "energy2": energy**2}
@@ -326,7 +330,7 @@ def _jackknife(table):
     n = rest.shape[1]
     return table[:, 0], np.sqrt((n - 1) / n * ((rest - rest.mean(1, keepdims=True)) ** 2).sum(1))
 
-# %% ../nbs/45_benchmark.ipynb #95723be2
+# %% ../nbs/45_benchmark.ipynb #6c6fb513
 @functools.lru_cache(maxsize=4)
 def _long_run(model, beta, draws, thin):
     "A long run of an exact model: 32 chains."
@@ -349,7 +353,7 @@ def _reweighted(run, law, beta, names):
     difference = (_left_out(_with_energy2(values, energy), weights, names, beta, law.n_sites) - _left_out(plain, ones, names, beta, law.n_sites))
     return *_jackknife(difference), float(weights.sum() ** 2 / (weights**2).sum() / weights.size)
 
-# %% ../nbs/45_benchmark.ipynb #3de03ad7
+# %% ../nbs/45_benchmark.ipynb #9b48bd6b
 def _listed_truth(law, beta, names):
     "Exact values and biases, by the list of all states."
     values = []
@@ -376,7 +380,7 @@ def _long_truth(law, walk, beta, names, draws, thin, seed):
         bias, error = np.where(better, plain, bias), np.where(better, wide, error)
     return dict(exact=chains["exact"][0], exact_error=chains["exact"][1], true_bias=bias, truth_error=error)
 
-# %% ../nbs/45_benchmark.ipynb #d457cbe4
+# %% ../nbs/45_benchmark.ipynb #815d342d
 def true_bias(
     law: Approximation,  # the surrogate's
     walk: Subchain,  # in it or near it, both as `approximate` gives them
@@ -391,12 +395,14 @@ def true_bias(
     "The bias itself, to judge predictions by; errors are standard errors, 0 for an enumeration."
     if not isinstance(law, Approximation) or not isinstance(walk, Subchain):
         raise ValueError(f"law={type(law).__name__}, walk={type(walk).__name__}: expected the pair that approximate(model, surrogate) gives")
+    if isinstance(observables, str) or not np.iterable(observables):
+        raise ValueError(f"observables={_shown(observables)}: expected a sequence of names such as 'energy'")
     system = System(law.exact, (1 / check_beta(beta) if beta else 1.0,), 1.0, truth=truth, long_draws=draws, thin=thin, observables=tuple(observables))
     names = list(system.observables)
     columns = _listed_truth(law, beta, names) if truth == "enumeration" else _long_truth(law, walk, beta, names, draws, thin, check_seed(seed))
     return pd.DataFrame(columns, index=pd.Index(names, name="observable"))
 
-# %% ../nbs/45_benchmark.ipynb #a2d79fbe
+# %% ../nbs/45_benchmark.ipynb #e021f258
 EVIDENCES = ("posterior", "probe", "exact")
 
 
@@ -419,7 +425,7 @@ def _ask(law, walk, ensemble, system, evidence, seed):
         return exact_evidence(law, ensemble, names, proposal=walk, draws=system.exact_draws, seed=seed, progress=False)
     return predict_bias(law, ensemble, names, evidence=evidence, probes=system.probes, seed=seed)
 
-# %% ../nbs/45_benchmark.ipynb #2d96253a
+# %% ../nbs/45_benchmark.ipynb #83d7fad7
 def _learned(system, make, words):
     "Examples of a system and a number, and a surrogate that has seen them."
     name, method, number = words
@@ -441,7 +447,7 @@ def _at_temperature(system, law, walk, temperature, evidences, words):
         cases += _reported(report, known, time.process_time() - start)
     return [dict(case, temperature=float(temperature)) for case in cases]
 
-# %% ../nbs/45_benchmark.ipynb #82d2e5b6
+# %% ../nbs/45_benchmark.ipynb #0578caaa
 def benchmark_row(
     system: str,  # a name in `systems`
     method: str,  # a name in `methods`
@@ -464,7 +470,7 @@ def benchmark_row(
         cases = [case for t in systems[system].temperatures for case in _at_temperature(systems[system], law, walk, t, evidences, words)]
     return [dict(system=system, method=method, seed=int(seed), fit_seconds=fitted, examples=systems[system].examples, **case) for case in cases]
 
-# %% ../nbs/45_benchmark.ipynb #3d2a3e99
+# %% ../nbs/45_benchmark.ipynb #61d69e06
 def _check_names(argument, names, table):
     "Names of a table of systems or methods."
     kind = argument.rstrip("s")
@@ -479,7 +485,7 @@ def _check_names(argument, names, table):
             raise ValueError(f"{kind}s[{name!r}]={_shown(table[name])}: expected {'a System' if kind == 'system' else 'a function from a seed to an unfitted surrogate'}")
     return list(dict.fromkeys(names))
 
-# %% ../nbs/45_benchmark.ipynb #b1dd32b7
+# %% ../nbs/45_benchmark.ipynb #a1952adf
 @functools.cache
 def _origin():
     "Version of the package, and the commit of its sources, if there is one, and whether they are as committed."
@@ -501,7 +507,7 @@ def _settings(system, make):
                 options=getattr(surrogate, "options", None), network=[type(network).__name__, getattr(network, "config", None)])
     return json.loads(json.dumps(told, default=repr))
 
-# %% ../nbs/45_benchmark.ipynb #00d33015
+# %% ../nbs/45_benchmark.ipynb #5f2f4da2
 def _row_file(folder, job):
     system, method, seed = job
     return Path(folder) / f"{system.replace(' ', '-')}--{method.replace(' ', '-')}--{seed:05d}.json"
@@ -523,7 +529,7 @@ def _kept(file, job, settings):
         raise ValueError(f"folder with {file.name!r}: made with other settings of {job[0]!r} or {job[1]!r}; expected another folder, or redo=[{job!r}]")
     return found
 
-# %% ../nbs/45_benchmark.ipynb #cbf56203
+# %% ../nbs/45_benchmark.ipynb #c1be7a5a
 def _make_row(file, job, systems, methods, settings):
     "Make a row and keep it."
     start, told = time.process_time(), dict(rows=[], failed=None)
@@ -546,7 +552,7 @@ def _jobs(systems, methods, repetitions, redo):
             raise ValueError(f"redo={_shown(job)}: expected rows (system, method, number) of this benchmark, such as {jobs[0]!r}")
     return jobs, set(again)
 
-# %% ../nbs/45_benchmark.ipynb #f3d9c757
+# %% ../nbs/45_benchmark.ipynb #a1aa37b1
 def run_benchmark(
     folder,  # where the rows go, one file each; made if it does not exist
     *,
@@ -562,10 +568,7 @@ def run_benchmark(
     jobs, again = _jobs(s, m, repetitions, redo)
     _check_pool(executor, progress)
     settings = {(name, method): _settings(systems[name], methods[method]) for name in s for method in m}
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except (OSError, TypeError) as error:
-        raise ValueError(f"folder={_shown(folder)}: cannot be made ({error}); expected a writable folder") from None
+    _make_folder(folder)
     done = {job: None if job in again else _kept(_row_file(folder, job), job, settings[job[:2]]) for job in jobs}
     left = [(_row_file(folder, job), job, {job[0]: systems[job[0]]}, {job[1]: methods[job[1]]}, settings[job[:2]]) for job in jobs if done[job] is None]
     with progress_bar(len(left) or 1, progress and bool(left), unit="row", delay=1) as bar:
@@ -574,7 +577,7 @@ def run_benchmark(
             bar.update(1)
     return [done[job] for job in jobs]
 
-# %% ../nbs/45_benchmark.ipynb #392bc5b4
+# %% ../nbs/45_benchmark.ipynb #93d3482a
 def _finished(left, executor):
     "Rows as they are finished, here or in a pool; an interruption cancels what has not begun."
     if executor is None:
@@ -588,13 +591,20 @@ def _finished(left, executor):
             promise.cancel()
 
 
+def _make_folder(folder):
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except (OSError, TypeError) as error:
+        raise ValueError(f"folder={_shown(folder)}: cannot be made ({error}); expected a writable folder") from None
+
+
 def _check_pool(executor, progress):
     "An executor, or None."
     check_flag("progress", progress)
     if executor is not None and (isinstance(executor, type) or not callable(getattr(executor, "submit", None))):
         raise ValueError(f"executor={_shown(executor)}: must be None, or an Executor with a method submit(), as ProcessPoolExecutor(2) is")
 
-# %% ../nbs/45_benchmark.ipynb #baa73ab2
+# %% ../nbs/45_benchmark.ipynb #4e62cdf3
 def collect_benchmark(
     folder,  # where run_benchmark puts its rows
     *,
@@ -613,7 +623,7 @@ def collect_benchmark(
         raise ValueError(f"folder={_shown(str(folder))}: holds no finished rows of these systems and methods; expected a folder of run_benchmark")
     return found
 
-# %% ../nbs/45_benchmark.ipynb #47941c10
+# %% ../nbs/45_benchmark.ipynb #058d803f
 NEEDED = ("system", "method", "seed", "temperature", "evidence", "observable", "true_bias", "truth_error", "exact", "predicted_bias", "low", "high",
           "corrected", "trust", "exact_evaluations", "seconds", "fit_seconds")
 RESOLUTION = 1e-9  # smallest bias, in units of the exact value, that a table of patterns resolves
@@ -627,23 +637,27 @@ def _cases(rows):
         table = pd.DataFrame()
     if missing := [name for name in NEEDED if name not in table]:
         raise ValueError(f"rows={type(rows).__name__} without {', '.join(missing[:4])}: expected what run_benchmark or benchmark_row gives")
-    numbers = table[["true_bias", "exact", "predicted_bias", "low", "high", "corrected"]]
-    if not len(table) or not np.isfinite(numbers.to_numpy(dtype=float)).all():
-        raise ValueError(f"rows of length {len(table)}: expected at least one case, all of whose numbers are finite")
+    numbers = ["true_bias", "truth_error", "exact", "predicted_bias", "low", "high", "corrected", "exact_evaluations", "seconds", "fit_seconds"]
+    try:
+        table[numbers] = table[numbers].astype(float)
+    except (TypeError, ValueError):
+        raise ValueError(f"rows of length {len(table)}: expected numbers in {', '.join(numbers)}") from None
+    if not len(table) or not np.isfinite(table[["true_bias", "exact"]].to_numpy()).all():
+        raise ValueError(f"rows of length {len(table)}: expected at least one case, with a finite true_bias and exact value in each")
     return _counted(table)
 
-
+# %% ../nbs/45_benchmark.ipynb #ced0207b
 def _counted(table):
-    "Cases with what is counted: what is below the resolution counts as equal."
+    "Cases with what is counted: what is below the resolution counts as equal; a prediction that is NaN is wrong."
     least = RESOLUTION * table["exact"].abs()
     table["real"] = table["true_bias"].abs() > least
     table["inside"] = (table["low"] - least <= table["true_bias"]) & (table["true_bias"] <= table["high"] + least)
     table["after"], table["missed"] = table["corrected"] - table["exact"], table["predicted_bias"] - table["true_bias"]
     sigma = (table["high"] - table["low"]) / (2 * norm.ppf(0.975))
-    table["far"] = table["missed"].abs() > 3 * sigma + least
+    table["far"] = ~(table["missed"].abs() <= 3 * sigma + least)
     return table
 
-# %% ../nbs/45_benchmark.ipynb #91649ce8
+# %% ../nbs/45_benchmark.ipynb #8453abda
 def _root(values):
     "Root mean square of what is not NaN."
     values = np.asarray(values, dtype=float)
@@ -673,7 +687,7 @@ def _figures(g):
                 fit_seconds=g["fit_seconds"].mean(), trusted=len(yes) / len(g), coverage_trusted=_share(yes["inside"], surrogates)[0],
                 far=float(g["far"].mean()), far_not_trusted=_share(g.loc[g["far"], "trust"] != "yes", surrogates)[0])
 
-# %% ../nbs/45_benchmark.ipynb #ea4cc973
+# %% ../nbs/45_benchmark.ipynb #38bea32b
 def summarise_benchmark(
     rows,  # what run_benchmark gives, or cases: a list of dictionaries, or a table of them
     by: Sequence[str] = ("system", "method", "evidence"),  # what to keep apart: names of columns
@@ -686,7 +700,7 @@ def summarise_benchmark(
     found = [dict(zip(names, key if isinstance(key, tuple) else (key,))) | _figures(g) for key, g in table.groupby(names, sort=False)]
     return pd.DataFrame(found).set_index(names)
 
-# %% ../nbs/45_benchmark.ipynb #3d133922
+# %% ../nbs/45_benchmark.ipynb #d874b1b3
 def _left(g, column):
     "Error over bias, both root mean squares over all methods of a system, or one: the largest over temperatures and observables."
     parts = [_root(p[column]) / _root(p["true_bias"]) for _, p in g.groupby(["system", "temperature", "observable"]) if p["real"].any()]
@@ -708,7 +722,7 @@ def _goal_lines(probe, posterior):
     known = (probe["truth_error"] <= probe["true_bias"].abs() / 10) | ~probe["real"]
     yield "truth known to a tenth of the bias", known.mean(), 0.95, 1, len(probe)
 
-# %% ../nbs/45_benchmark.ipynb #2d02915c
+# %% ../nbs/45_benchmark.ipynb #28ef8d96
 def benchmark_goals(
     rows,  # what run_benchmark gives, or cases
 ) -> pd.DataFrame:  # indexed by goal: measured, wanted, met ("yes", "no", or "not measured"), cases
@@ -718,7 +732,7 @@ def benchmark_goals(
              for goal, value, low, high, cases in _goal_lines(*(table[table["evidence"] == e] for e in ("probe", "posterior")))]
     return pd.DataFrame(lines).set_index("goal")
 
-# %% ../nbs/45_benchmark.ipynb #f5f85913
+# %% ../nbs/45_benchmark.ipynb #b015c277
 def plot_benchmark(
     rows,  # what run_benchmark gives, or cases
     axes=None,  # three matplotlib axes, or None for a new figure
@@ -739,8 +753,9 @@ def plot_benchmark(
         axes[2].errorbar(part["trusted"], place, **style)
     return _label_axes(axes, methods)
 
-
+# %% ../nbs/45_benchmark.ipynb #f9352b2b
 def _label_axes(axes, methods):
+    "Names, lines and limits."
     for ax, title in zip(axes, ("coverage of the 95 % interval", "bias left / bias", "labelled yes")):
         ax.set(xlabel=title)
         ax.grid(axis="y", color="0.92")
@@ -748,15 +763,19 @@ def _label_axes(axes, methods):
     axes[1].axvline(1, color="black", lw=0.8)
     axes[1].set_xscale("log")
     axes[0].set(yticks=range(len(methods)), yticklabels=methods, ylim=(len(methods) - 0.5, -0.5))
-    axes[0].legend(fontsize=8, loc="lower left")
+    axes[0].set_xlim(0, 1.03)
+    axes[2].set_xlim(-0.05, 1.05)
+    axes[2].legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="center")
     return axes
 
-# %% ../nbs/45_benchmark.ipynb #86c761ce
+# %% ../nbs/45_benchmark.ipynb #49580c45
 def save_benchmark(
     contents: Sequence[dict],  # what run_benchmark gives
     path,  # of the JSON file, which is written whole or not at all
 ) -> None:
     "Put a benchmark into one file: all cases, and where they come from."
+    if not isinstance(contents, (list, tuple)) or not contents or not all(isinstance(c, dict) and {"rows", "settings", "failed"} <= set(c) for c in contents):
+        raise ValueError(f"contents={_shown(contents)}: expected what run_benchmark gives")
     table = _cases(contents)[list(NEEDED)]
     short = lambda name, v: float(f"{v:.{9 if name in ('exact', 'corrected') else 5}g}") if isinstance(v, float) else v
     columns = {name: [short(name, v) for v in table[name].tolist()] for name in table}
@@ -769,7 +788,7 @@ def save_benchmark(
     told = dict(origins=origins, seconds=round(sum(c["seconds"] for c in contents)), failed=failed, settings=settings, cases=columns)
     write_file(path, json.dumps(told) + "\n")
 
-# %% ../nbs/45_benchmark.ipynb #239ec1b6
+# %% ../nbs/45_benchmark.ipynb #62b7b535
 def load_benchmark(
     path,  # of a file that save_benchmark wrote
 ) -> tuple[pd.DataFrame, dict]:  # the cases; and origins (version, commit, clean), seconds, failed, settings
@@ -780,5 +799,5 @@ def load_benchmark(
         table = pd.DataFrame(columns)
         _cases(table)
     except (OSError, TypeError, AttributeError, LookupError, ValueError) as error:
-        raise ValueError(f"path={_shown(str(path))}: cannot be read ({type(error).__name__}: {str(error):.80}); expected a file that save_benchmark wrote") from None
+        raise ValueError(f"path={str(path)!r}: cannot be read ({type(error).__name__}: {str(error):.80}); expected a file that save_benchmark wrote") from None
     return table, told
