@@ -234,3 +234,21 @@ def test_the_demonstration(tmp_path):
     assert not any(row["trust"] == "yes" for row in simple["posterior"]["observables"].values())
     page = (tmp_path / "demo" / "report.md").read_text(encoding="utf-8")
     assert "![" in page and (tmp_path / "demo" / "bias.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("asked, shown", [
+    (["--systems", "ising 5x5"], "--systems ising 5x5: accepted are ising 4x4"), (["--methods", "net"], "--methods net: accepted are last layer"),
+    (["--redo", "ising 4x4,GP"], "--redo ising 4x4,GP: expected SYSTEM,METHOD,NUMBER"), (["--redo", "a,b,-1"], "--redo a,b,-1"), (["--collect"], "holds no finished rows")])
+def test_a_benchmark_that_cannot_be_run_is_one_line(tmp_path, asked, shown):
+    code, _, said = call("benchmark", *asked, "--out", tmp_path / "rows")
+    assert code == 2 and said.count("\n") == 1 and shown in said, said
+    assert not list((tmp_path / "rows").glob("*")), "nothing was run"
+
+
+def test_a_row_of_the_benchmark_from_the_command_line(tmp_path):
+    asked = ("benchmark", "--systems", "ising 4x4", "--methods", "pair sum", "--repetitions", 1, "--out", tmp_path)
+    code, shown, said = call(*asked)
+    assert code == 0 and said == "" and "posterior" in shown and "coverage of all intervals" in shown
+    before = (tmp_path / "benchmark.json").read_text(encoding="utf-8")
+    assert call(*asked)[0] == 0 and (tmp_path / "benchmark.json").read_text(encoding="utf-8") == before, "nothing was left to do"
+    assert call(*asked, "--redo", "ising 4x4,pair sum,0")[0] == 0
