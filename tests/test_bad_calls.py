@@ -41,7 +41,7 @@ EXEMPT = {
     "architectures.Regressor": "base class; its subclasses check their arguments",
     **dict.fromkeys(("exact.ExactResult", "exact.TransferResult", "exact.KaufmanResult", "exact.OnsagerResult", "sampling.Tables",
                      "analysis.Estimate", "architectures.Environments", "architectures.SiteValues", "training.Labelled", "training.History", "last_layer.Posterior", "last_layer.InverseWishart",
-                     "bias.Classes"), "a plain record of results, made by the function that checks"),
+                     "bias.Classes", "bias.Doubt"), "a plain record of results, made by the function that checks"),
 }
 SAYS = r"must|expected|accepted|need|at least|at most|takes"  # how a message leads to what is accepted
 
@@ -731,6 +731,13 @@ BIAS = [
     ("bias.BiasReport", lambda t: t.report.to_json(t.folder / "old.json" / "a.json"), "path", "a.json", IN_FOLDER),
     ("bias.BiasReport", lambda t: t.report.to_json(None), "path", "None", "file name"),
     ("bias.BiasReport", lambda t: t.report.plot("left"), "ax", "'left'", "axes|Axes"),
+    ("bias.choose_probes", lambda t: bias.choose_probes(t.classes, 20, 0, order_by=[1.0]), "order_by", r"\(1,\)", SAYS),
+    *rows_of("bias.find_valley", lambda t, v: bias.find_valley(v), "values", (([np.nan, 1.0], "nan"), ("a", "'a'"), (np.ma.array([1.0, 2.0]), r"masked|\[1")), SAYS),
+    *rows_of("bias.find_valley", lambda t, v: bias.find_valley([1.0, 2.0], v), "least", ((0, "0"), (0.5, r"0\.5"), (True, "True"), ("a", "'a'"), (np.nan, "nan")), SAYS),
+    ("bias.last_layer_error", lambda t: bias.last_layer_error(t.ising, t.ensemble), "approximation", "Ising", "Approximation"),
+    ("bias.last_layer_error", lambda t: bias.last_layer_error(t.approximation, t.other), "ensemble", "energies", r"sample\(approximation"),
+    ("bias.last_layer_error", lambda t: bias.last_layer_error(t.approximation, t.ensemble, "entropy"), "observables", "'entropy'", "offers"),
+    *rows_of("bias.predict_bias", lambda t, v: ask(t, choice=v), "choice", (("best", "'best'"), (None, "None"), (["random"], "random")), SAYS),
     ("bias.predict_bias", lambda t: ask(t, approximation=t.ising), "approximation", "Ising", "Approximation"),
     ("bias.predict_bias", lambda t: ask(t, ensemble=t.bare), "ensemble", "without 'config'", "keep='configs'"),
     ("bias.predict_bias", lambda t: ask(t, ensemble={"energy": t.series}), "ensemble", "dict", "Dataset"),
