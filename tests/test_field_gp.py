@@ -226,26 +226,33 @@ def repeated(x, y, n, repetitions):
     return told
 
 
-@pytest.mark.parametrize("phase", ["critical", "symmetric"])
-def test_a_truth_that_is_not_contained_is_covered(phase, fields):
-    """Over 100 choices of the data: mean squared z of held-out values, and the 95 % intervals of three averages of the ensemble.
-
-    The truth is one function, not a draw of the prior, so nothing promises 95 %: shares of at least 85 % are asked for; the
-    binomial error of a share over 100 repetitions is 2.2 %.
-    """
-    _, x = fields[phase]
-    x = x / x.std()
-    squares, share, error = repeated(x, distant(x), 60, 100)
-    assert 0.8 < squares.mean() < 1.2 and share.min() >= 0.85 and error < 0.5
-
-
-def test_the_error_of_a_network_is_covered(fields):
-    "A last layer from 60 actions: heavy tails, so that averages hang on rare fields; shares of 75 % are asked for, and an error below 0.8 of the spread."
+@pytest.fixture(scope="module")
+def outside(fields):
+    "Three truths that are no draw of the prior: 100 choices of the data in either phase, and 50 for the error of a network trained on 60 actions."
+    found = {}
+    for phase, (_, x) in fields.items():
+        x = x / x.std()
+        found[phase] = 100, *repeated(x, distant(x), 60, 100)
     model, x = fields["critical"]
     net = LastLayer(LocalEnergyNet(values="real", hidden=(8,)), seed=0, epochs=300).fit(x[::66][:60], model.energy(x[::66][:60])[:, None], progress=False)
-    y = model.energy(x) - net.mean(x)[:, 0]
-    squares, share, error = repeated(x, y, 100, 50)
-    assert 0.7 < np.median(squares) < 1.3 and share.min() >= 0.75 and error < 0.8
+    found["network"] = 50, *repeated(x, model.energy(x) - net.mean(x)[:, 0], 100, 50)
+    return found
+
+
+@pytest.mark.parametrize("truth, largest", [("critical", 0.5), ("symmetric", 0.5), ("network", 0.8)])
+def test_a_truth_that_is_not_contained_is_covered(truth, largest, outside):
+    "The mean of the ensemble and the covariance with |m| lie inside their 95 % intervals, within four binomial errors; z of held-out values, and the error."
+    n, squares, share, error = outside[truth]
+    least, size = 0.95 - 4 * np.sqrt(0.95 * 0.05 / n), np.median(squares) if truth == "network" else squares.mean()  # heavy tails: few fields make the mean
+    assert share[[0, 2]].min() >= least and 0.8 < size < 1.2 and error < largest, (share, size, error)
+
+
+@pytest.mark.xfail(strict=True, reason="88 %: where the data are few the covariance with phi² is shrunk, always to the same side, and hangs on rare large fields")
+def test_the_covariance_with_phi2_is_covered(outside):
+    "Over the three truths together, within four binomial errors of 95 %."
+    n = np.array([found[0] for found in outside.values()])
+    share = sum(found[0] * found[2][1] for found in outside.values()) / n.sum()
+    assert share >= 0.95 - 4 * np.sqrt(0.95 * 0.05 / n.sum()), share
 
 
 # ---- the object
