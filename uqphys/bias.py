@@ -24,8 +24,8 @@ from scipy.stats import t as t_law
 
 from .analysis import DERIVED, format_uncertainty, gamma_error, observable_series
 from .exact import enumerate_states
-from .field_gp import FieldGP, distinct_fields, field_forms, field_leave_one_out
-from .lattice_gp import LatticeGP, distinct_rows, leave_one_out, symmetric_forms
+from .field_gp import FieldGP, distinct_fields, field_features, field_forms, field_leave_one_out
+from .lattice_gp import LatticeGP, distinct_rows, lattice_features, leave_one_out, symmetric_forms
 from .models import (Ising, Phi4, check_beta, check_count, check_field, check_number, check_seed, check_spins, field_observables,
                            pattern_index, site_values, spin_observables)
 from .predictive import Predictive, _matrix
@@ -355,7 +355,7 @@ def last_layer_error(
     return pd.Series(np.sqrt(surrogate.row_covariance[0, 0] * (g**2).sum(1)), index=pd.Index(names, name="observable"))
 
 # %% ../nbs/40_bias.ipynb #40-032
-CHOICES = ("random", "stratified", "active")
+CHOICES = ("random", "stratified", "active", "spanning")
 
 
 def choose_probes(
@@ -387,8 +387,9 @@ def _all_known(approximation, classes):
 
 
 def _tools(values):
-    "Canonical forms, a numbering of distinct ones, the process and its left-out residuals: for spins, and for real fields."
-    return (field_forms, distinct_fields, FieldGP, field_leave_one_out) if values == "real" else (symmetric_forms, distinct_rows, LatticeGP, leave_one_out)
+    "Canonical forms, a numbering of distinct ones, the process, its left-out residuals, and features: for spins, and for real fields."
+    fields = (field_forms, distinct_fields, FieldGP, field_leave_one_out, field_features)
+    return fields if values == "real" else (symmetric_forms, distinct_rows, LatticeGP, leave_one_out, lattice_features)
 
 
 def _class_of(gp, classes, approximation):
@@ -421,21 +422,54 @@ def _telling_probes(gp, data, names, n, seed, most=2000):
     return np.array(chosen, dtype=int)
 
 
+# %% ../nbs/40_bias.ipynb #3728e8bc
+def _spanning_probes(features, counts, chosen, n):
+    "Classes, at most n, whose features have most, over all draws, outside the span of those chosen before."
+    _, size, rows = np.linalg.svd(features[chosen], full_matrices=False)
+    basis, left, found = rows[size > 1e-8 * size[0]], np.array(features), []
+    for _ in range(2):  # the second time for the rounding errors of the first
+        left -= (left @ basis.T) @ basis
+    least = 1e-10 * (features**2).sum(1).max()
+    while len(found) < n:
+        square = (left**2).sum(1)
+        gain = np.where(square > least, counts * square, 0.0)
+        j = int(np.argmax(gain))
+        if gain[j] <= 0:
+            break
+        one = left[j] / np.sqrt(square[j])
+        left -= np.outer(left @ one, one)
+        found.append(j)
+    return np.array(found, dtype=int)
+
+
 # %% ../nbs/40_bias.ipynb #a56a2551
-def _process(approximation, x, seed, draws):
-    "A Gaussian process through the exact differences at x; here the exact energy is asked."
+def _differences(approximation, x):
+    "The exact differences D at x; here the exact energy is asked."
     found = np.asarray(approximation.exact.energy(x), dtype=float) - approximation.energy(x)
     if not np.isfinite(found).all():
         raise ValueError(f"exact energy={found[~np.isfinite(found)][0]} at a probe: expected finite numbers")
+    return found
+
+
+def _process(approximation, x, found, seed, draws):
+    "A Gaussian process through the exact differences found at x."
     known = dict(flip_symmetric=approximation.flip_symmetric, lattice_symmetric=approximation.lattice_symmetric)
     return _tools(approximation.values)[2](**known, draws=draws, seed=seed).fit(x, found[:, None])
 
 
-def _first_probes(approximation, classes, n, choice, seed):
-    "Configurations to begin with, and how many they are: all of them, or half if the rest is to be chosen by what these say."
-    x, n = classes.representatives, n if choice != "active" else max(5, n // 2)
-    at = choose_probes(classes, n, seed, approximation.energy(x) if choice == "stratified" else None)
-    return x[at], len(at)
+# %% ../nbs/40_bias.ipynb #62be853f
+def _fair_probes(approximation, classes, n, choice, seed):
+    "Classes to begin with, chosen without asking for an exact energy, and how many of them, the first ones, are a fair sample."
+    x, half = classes.representatives, max(5, n // 2) if choice in ("active", "spanning") else n
+    at = choose_probes(classes, half, seed, approximation.energy(x) if choice == "stratified" else None)
+    if choice != "spanning":
+        return at, len(at)
+    features = _tools(approximation.values)[4](x, approximation.flip_symmetric, approximation.lattice_symmetric)
+    more = _spanning_probes(features, classes.counts, at, n - len(at))
+    taken = set(at) | set(more)
+    rest = [k for k in choose_probes(classes, n + len(more), seed) if k not in taken][: n - len(taken)]
+    at = np.concatenate([at, np.array(rest, dtype=int)])
+    return np.concatenate([at, more]), len(at)
 
 
 # %% ../nbs/40_bias.ipynb #40-035
@@ -444,11 +478,12 @@ def _probe_evidence(approximation, data, names, probes, choice, seed, draws=400)
     classes, given = data.classes, isinstance(probes, np.ndarray)
     if len(classes.counts) < 5:
         return _all_known(approximation, classes)
-    x, drawn = (probes, 0) if given else _first_probes(approximation, classes, probes, choice, seed)
-    gp = _process(approximation, x, seed, draws)
+    at, drawn = (None, 0) if given else _fair_probes(approximation, classes, probes, choice, seed)
+    x = probes if given else classes.representatives[at]
+    gp = _process(approximation, x, found := _differences(approximation, x), seed, draws)
     if not given and choice == "active" and len(gp.y) == len(x):
-        more = _telling_probes(gp, data, names, probes - drawn, seed)
-        gp = _process(approximation, np.concatenate([x, classes.representatives[more]]), seed, draws)
+        more = classes.representatives[_telling_probes(gp, data, names, probes - drawn, seed)]
+        gp = _process(approximation, np.concatenate([x, more]), np.concatenate([found, _differences(approximation, more)]), seed, draws)
     belief, test = gp.predict(classes.representatives), _tools(approximation.values)[3](gp)
     seen, at, drawn = belief.epistemic[:, 0] == 0, _class_of(gp, classes, approximation), slice(drawn if not given else None)
     facts = {"probed_share": float(classes.counts[seen].sum() / classes.counts.sum()), "spare": float(test["spare"]), "probes": len(gp.y),
@@ -494,10 +529,14 @@ def tail_index(
     if len(values) < 5:
         raise ValueError(f"log_weights of length {len(values)}: expected at least 5 numbers")
     n = len(values)
+    if n >= 100 and n <= 5 * np.exp(values - values[-1]).sum():  # the largest weight is at most five times the mean
+        return -math.inf
     cutoff = values[-min(n, int(np.ceil(min(0.2 * n, 3 * np.sqrt(n)))) + 1)]
     above = values[values > cutoff]
-    if len(above) <= 4:  # the largest weights are shared by many draws: a tail only if the few above carry much
-        return math.inf if np.exp(above - values[-1]).sum() > 0.01 * np.exp(values - values[-1]).sum() else -math.inf
+    found, counts = np.unique(above.round(9), return_counts=True)
+    if len(found) <= 4:  # values that many draws share have no tail; those of four draws or fewer are one if they carry much
+        rare = (counts * np.exp(found - values[-1]))[counts <= 4].sum()
+        return math.inf if rare > 0.01 * np.exp(values - values[-1]).sum() else -math.inf
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import arviz
@@ -717,7 +756,7 @@ def predict_bias(
     *,
     evidence: str = "probe",  # "probe": buy exact energies; "posterior": the surrogate's own uncertainty, for nothing
     probes: int | np.ndarray = 100,  # number of exact evaluations; or configurations (n, *shape), which are never trusted
-    choice: str = "random",  # which configurations are probed: "random", "stratified" (by energy) or "active" (half of them where they tell most)
+    choice: str = "random",  # which configurations are probed: "random", "stratified" (by energy), "active" (half of them where they tell most) or "spanning" (half of them so that nothing that sites see is left out)
     estimator: str = "reweighting",  # or "cumulant1", "cumulant2": the first terms of its expansion
     seed: int,  # of the choice of probes and of the draws
 ) -> BiasReport:

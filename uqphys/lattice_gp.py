@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['lattice_operations', 'canonical_forms', 'distinct_rows', 'pattern_labels', 'pattern_kernel', 'class_counts',
-           'linear_terms', 'far_terms', 'LatticeGP', 'symmetric_forms', 'leave_one_out']
+           'linear_terms', 'far_terms', 'lattice_features', 'LatticeGP', 'symmetric_forms', 'leave_one_out']
 
 # %% ../nbs/321_lattice_gp.ipynb #32-003
 import itertools
@@ -34,69 +34,81 @@ def lattice_operations(
 
 # %% ../nbs/321_lattice_gp.ipynb #32-008
 @njit(nogil=True, cache=True)
-def _least_head(y, head):
-    "The first spins of each shift of y (at most 62 along the last axis) as bits of an integer: the least of these, or `head` if it is less."
+def _pack(y, words):
+    "The rows of y (A, B, C) as integers of at most 62 bits: `words` (A, B, k)."
     A, B, C = y.shape
-    W = min(C, 62)
-    mask = (np.int64(1) << W) - 1
     for a in range(A):
         for b in range(B):
-            row, bits = y[a, b], np.int64(0)
-            for c in range(W):
-                bits = 2 * bits + (row[c] > 0)
-            for c in range(C):
-                head = min(head, bits)
-                bits = ((2 * bits) & mask) | (row[(c + W) % C] > 0)
-    return head
+            for k in range(words.shape[2]):
+                bits = np.int64(0)
+                for c in range(62 * k, min(62 * k + 62, C)):
+                    bits = 2 * bits + (y[a, b, c] > 0)
+                words[a, b, k] = bits
+
 
 # %% ../nbs/321_lattice_gp.ipynb #2eeca7c1
 @njit(nogil=True, cache=True)
-def _follows(y, ta, tb, tc, best):
-    "Whether `best` comes after y shifted by (ta, tb, tc) in the alphabet."
+def _shift(y, t, words):
+    "From the rows of y that begin at site t to those that begin at t + 1: each integer loses its first bit and gets the next site."
     A, B, C = y.shape
-    for a in range(A):
-        for b in range(B):
-            for c in range(C):
-                value = y[(a + ta) % A, (b + tb) % B, (c + tc) % C]
-                if value != best[a, b, c]:
-                    return value < best[a, b, c]
-    return False
+    for k in range(words.shape[2]):
+        end = min(62 * k + 62, C)
+        mask, new = (np.int64(1) << (end - 62 * k)) - 1, (t + end) % C
+        for a in range(A):
+            for b in range(B):
+                words[a, b, k] = ((2 * words[a, b, k]) & mask) | (y[a, b, new] > 0)
+
 
 # %% ../nbs/321_lattice_gp.ipynb #32-009
 @njit(nogil=True, cache=True)
-def _best_shift(y, head, best):
-    "Put into `best` the first of those shifts of y that begin with `head`, if it comes before it."
-    A, B, C = y.shape
-    W = min(C, 62)
-    mask = (np.int64(1) << W) - 1
-    for ta in range(A):
-        for tb in range(B):
-            row, bits = y[ta, tb], np.int64(0)
-            for c in range(W):
-                bits = 2 * bits + (row[c] > 0)
-            for tc in range(C):
-                if bits == head and _follows(y, ta, tb, tc, best):
-                    for a in range(A):
-                        for b in range(B):
-                            for c in range(C):
-                                best[a, b, c] = y[(a + ta) % A, (b + tb) % B, (c + tc) % C]
-                bits = ((2 * bits) & mask) | (row[(tc + W) % C] > 0)
+def _precedes(words, ta, tb, best):
+    "Whether the rows that begin with row (ta, tb) come before `best`."
+    A, B, K = words.shape
+    for a in range(A):
+        for b in range(B):
+            for k in range(K):
+                value = words[(a + ta) % A, (b + tb) % B, k]
+                if value != best[a, b, k]:
+                    return value < best[a, b, k]
+    return False
+
 
 # %% ../nbs/321_lattice_gp.ipynb #4bf8893a
 @njit(nogil=True, cache=True)
+def _improve(y, words, best):
+    "Put into `best` the first of all shifts of y, if it comes before it; `words` is working space."
+    A, B, K = words.shape
+    _pack(y, words)
+    for t in range(y.shape[2]):
+        for ta in range(A):
+            for tb in range(B):
+                if words[ta, tb, 0] <= best[0, 0, 0] and _precedes(words, ta, tb, best):
+                    for a in range(A):
+                        for b in range(B):
+                            for k in range(K):
+                                best[a, b, k] = words[(a + ta) % A, (b + tb) % B, k]
+        _shift(y, t, words)
+
+
+# %% ../nbs/321_lattice_gp.ipynb #a0a2346c
+@njit(nogil=True, cache=True)
 def _canonical(x, tables, flip, out):
     "Canonical forms of configurations (n, A, B, C); tables (operations, sites): where each site of an image comes from."
-    images, count = np.empty((2 * len(tables), *x.shape[1:]), np.int8), (2 if flip else 1) * len(tables)
+    A, B, C = x.shape[1:]
+    image, words = np.empty((A, B, C), np.int8), np.empty((A, B, (C + 61) // 62), np.int64)
+    best = np.empty_like(words)
     for n in range(len(x)):
-        old, head = x[n].ravel(), np.int64(1) << 62
-        for g in range(count):
-            sign, new = (1 if g < len(tables) else -1), images[g].ravel()
+        old, new, best[:] = x[n].ravel(), image.ravel(), np.int64(1) << 62  # after everything
+        for g in range(2 * len(tables) if flip else len(tables)):
             for i in range(len(old)):
-                new[i] = sign * old[tables[g % len(tables), i]]
-            head = _least_head(images[g], head)
-        out[n] = 2  # after everything
-        for g in range(count):
-            _best_shift(images[g], head, out[n])
+                new[i] = old[tables[g // 2 if flip else g, i]] * (1 - 2 * (g & 1) if flip else 1)
+            _improve(image, words, best)
+        for a in range(A):
+            for b in range(B):
+                for c in range(C):
+                    left = min(62 * (c // 62) + 62, C) - 1 - c
+                    out[n, a, b, c] = 2 * ((best[a, b, c // 62] >> left) & 1) - 1
+
 
 # %% ../nbs/321_lattice_gp.ipynb #32-010
 def _configurations(x, dimensions=(1, 2, 3)):
@@ -236,6 +248,19 @@ def _with_far_terms(known, new, known_counts, new_counts, kernels, linear):
     variances = [a for _ in range(len(kernels) // len(linear)) for a in linear]
     kernels = [block_diag(kernel, a * np.eye(far[0].shape[1])) for kernel, a in zip(kernels, variances)]
     return _Vocabulary(np.hstack([known_counts, far[0]]), np.hstack([new_counts, far[1]]), kernels)
+
+# %% ../nbs/321_lattice_gp.ipynb #a6f55c5b
+def lattice_features(
+    x,  # configurations (n, *shape), of two or three dimensions
+    flip_symmetric: bool = True,  # whether a global flip leaves the function unchanged
+    lattice_symmetric: bool = True,  # whether shifts, rotations and reflections do
+) -> np.ndarray:  # (n, features); scalar products are prior covariances of sums over what sites see, at the least correlation
+    "What each configuration can teach about a sum over what sites see."
+    x = _configurations(x, (2, 3))
+    words = _vocabulary(x[:1], x, check_flag("flip_symmetric", flip_symmetric), (0.05,), (1.0,), check_flag("lattice_symmetric", lattice_symmetric))
+    values, vectors = np.linalg.eigh(words.kernels[0])
+    return words.new @ (vectors * np.sqrt(np.clip(values, 0, None)))
+
 
 # %% ../nbs/321_lattice_gp.ipynb #32-032
 class _GridPoint(NamedTuple):
