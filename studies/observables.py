@@ -1,6 +1,6 @@
 """A network in place of the simulation, from couplings to averages: its errors, what exact runs can repair, what it is good for.
 
-    python studies/observables.py                # about twenty minutes of one core
+    python studies/observables.py                # about half an hour of one busy core
     python studies/observables.py --repeat 5     # five times as many networks in each case
     python studies/observables.py --quick        # one small network in each of two cases: seconds
 

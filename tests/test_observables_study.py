@@ -31,6 +31,68 @@ def told():
     return json.loads((FOLDER / "observables.json").read_text())
 
 
+# ---- what the study found
+
+SHOWN = ("64 runs", "256 runs", "1024 runs", "3072 runs")
+
+
+def mean(told, case, which, key):
+    return np.mean([v for v, _ in told["cases"][case][which][key].values()])
+
+
+def test_the_results_are_those_of_the_script_as_it_is(told):
+    assert told["settings"]["cases"] == study.CASES and told["settings"]["sizes"] == [10, 20]
+    assert {c: v["networks"] for c, v in told["cases"].items()} == {c: v["networks"] for c, v in study.CASES.items()}
+    learn, judge = study.runs()
+    for case, given in study.CASES.items():
+        assert told["cases"][case]["learned_from"] == given["runs"] and told["cases"][case]["couplings"] == len(study.asked(case, judge))
+
+
+def test_error_bars_are_honest_from_a_thousand_runs_on_and_nowhere_beyond_the_lesson(told):
+    for case in SHOWN[2:]:
+        assert all(0.93 < r["within_2"] < 0.99 for r in told["cases"][case]["regions"].values())
+    for case in ("L <= 8", "small J2, K"):
+        assert told["cases"][case]["regions"]["all"]["within_2"] < 0.7 and mean(told, case, "judge", "coverage_before") < 0.7
+
+
+def test_intervals_of_corrected_values_hold(told):
+    for case, c in told["cases"].items():
+        assert 0.92 < mean(told, case, "judge", "coverage") < 0.97 and mean(told, case, "exact", "coverage") > 0.89
+    held = np.concatenate([c["averages"]["held"] for c in told["cases"].values()])
+    assert abs(held.mean() - 0.95) < 3 * held.std(ddof=1) / math.sqrt(len(held)) < 0.07
+
+
+def test_what_is_repaired_is_what_neighbours_share(told):
+    parts = {case: told["cases"][case]["parts"] for case in SHOWN}
+    for case, p in parts.items():
+        assert np.isclose(p["common"]["all"][0] + p["network"]["all"][0] + p["run"]["all"][0], p["total"]["all"][0])
+        assert p["common"]["all"][0] + p["network"]["all"][0] > 1.5 * p["run"]["all"][0]  # the networks are wrong by more than the runs
+    near, left = {}, {}
+    for case, c in told["cases"].items():
+        near[case] = np.interp(c["memory"]["nearest"], c["memory"]["distance"], c["memory"]["correlation"])
+        left[case] = mean(told, case, "judge", "after") / mean(told, case, "judge", "before")
+    order = sorted(near, key=near.get)
+    assert [left[c] for c in order[:4]] == sorted((left[c] for c in order[:4]), reverse=True) and max(left[c] for c in order[4:]) < 0.7
+    assert near["3072 runs"] < 0.05 < 0.97 < left["3072 runs"] and near["64 runs"] > 0.35 and left["64 runs"] < 0.75
+
+
+def test_curves_and_couplings_and_the_classifier(told):
+    poor, good = (told["cases"][c] for c in ("64 runs", "3072 runs"))
+    chi = poor["curves"]["chi"]["susceptibility"]
+    assert np.mean(chi["after"]) < 0.1 * np.mean(chi["before"]) and np.mean(chi["coverage"]) > 0.9
+    place = lambda who: np.sqrt(np.mean((np.array(chi["tops"][who])[:, 0] / np.array(chi["tops"]["exact"])[:, 0] - 1) ** 2))
+    assert place("after") < 0.005 < 0.02 < place("before")
+    error = lambda c, who: np.sqrt(np.mean([np.square(f[who]["error"]) for f in c["inverse"]], 0))
+    assert (error(poor, "after") < 0.25 * error(poor, "before")).all() and (error(poor, "after") < 1.7 * error(good, "after")).all()
+    for L in told["settings"]["sizes"]:
+        network, corrected, ideal = (np.array([p["places"][who][0] for p in told["phases"] if p["L"] == L]) for who in ("network", "corrected", "ideal"))
+        error = ideal.std(ddof=1) / math.sqrt(len(ideal))
+        assert abs(ideal.mean() - 1 / BETA_C) < 3 * error < 0.01 and network.mean() - ideal.mean() > 4 * math.hypot(error, network.std(ddof=1) / math.sqrt(len(network)))
+        assert abs(corrected.mean() - ideal.mean()) < 0.15 * (network.mean() - ideal.mean())
+    hits = [h for p in told["phases"] for h in p["hits"]]
+    assert abs(np.mean(hits) - 0.95) < 3 * math.sqrt(0.95 * 0.05 / len(hits))
+
+
 # ---- the smallest run
 
 QUICK = {"64 runs": study.QUICK["64 runs"]}
@@ -62,7 +124,7 @@ def test_an_interrupted_study_goes_on_where_it_stopped(smallest):
     folder, made, before, result = smallest
     assert made == [("64 runs", 0)]  # not made again
     after = {file.name: file.read_bytes() for file in (folder / "rows").glob("*.json")}
-    assert set(after) - set(before) == {"classifier_6-000.json"} and all(after[name] == before[name] for name in before)
+    assert set(after) - set(before) == {"classifier_6-000.json", "alone-000.json"} and all(after[name] == before[name] for name in before)
     assert (folder / "out.json").read_text() == json.dumps(result, indent=1) + "\n"
 
 
