@@ -445,6 +445,21 @@ BAD = [
 ]
 
 
+@pytest.mark.parametrize("follows", [0.0, 0.5, 1.0])  # how closely the process goes through the runs: not at all, or exactly
+def test_the_average_over_a_table_is_as_wrong_as_it_says_where_many_rows_are_run(follows):
+    rng, z, n, m = np.random.default_rng(7), [], 60, 30
+    for _ in range(2000):
+        residual, scale = rng.standard_normal(n) + 0.3, rng.uniform(0.5, 2, n)  # neighbours know nothing of each other
+        at, noise = rng.choice(n, m, replace=False), 0.2 * scale
+        run = -scale * residual + noise * rng.standard_normal(n)
+        mean = np.zeros(n)
+        mean[at] = -follows * (run / scale)[at]
+        process = replacements._Residual(mean, np.ones(n), -(run / scale)[at], np.zeros(m))
+        found = replacements._table_average(np.zeros(n), process, scale, at, run[at], noise[at])
+        z.append((found.value[0] - (scale * residual).mean()) / np.sqrt(found.doubt[0]))
+    assert abs(np.mean(z)) < 4 / np.sqrt(2000) and 0.93 < np.std(z) < 1.03, (np.mean(z), np.std(z))  # Student's factor makes it 0.96
+
+
 @pytest.mark.parametrize("row", range(len(BAD)), ids=row_name(BAD))
 def test_bad_calls(row):
     _, call, argument, value, accepted = BAD[row]

@@ -684,10 +684,10 @@ def _corrected_rows(value, process, scale, at, run, run_error):
     return pd.DataFrame({"surrogate": value, "predicted_bias": bias, "low": bias - half, "high": bias + half, "corrected": value - bias, "error": half / 1.96, "probed": probed})
 
 
-def _table_average(value, process, scale, at, run_error):
-    "The bias averaged over the table, by the difference estimator; the Monte Carlo errors of the runs are in its scatter."
-    m, missed = len(at), scale[at] * process.missed
-    bias, noise = (scale * process.mean).mean() + missed.mean(), np.mean(run_error**2)
+def _table_average(value, process, scale, at, run, run_error):
+    "The bias averaged over the table: runs where there are runs, the difference estimator for the rest; the Monte Carlo errors are in its scatter."
+    m, missed, elsewhere = len(at), scale[at] * process.missed, np.delete(scale * process.mean, at)
+    bias, noise = ((value[at] - run).sum() + (elsewhere + missed.mean()).sum()) / len(value), np.mean(run_error**2)
     wide = (student.ppf(0.975, m - 1) / norm.ppf(0.975)) ** 2
     doubt = wide * (max(missed.var(ddof=1) - noise, 0.0) * (1 - m / len(value)) + noise) / m
     return _Numbers(np.array([bias, value.mean() - bias, value.mean()]), np.zeros(3), np.full(3, doubt), np.tile(missed, (3, 1)), math.inf)
@@ -712,7 +712,7 @@ def _probe_simulation(self, x, names, m, seed):
     for k in columns:
         scale = error[:, k] if (error[:, k] > 0).all() else np.full(n, np.std(value[at, k] - run[:, k]) or 1.0)
         process = _residual_process(inputs, at, (value[at, k] - run[:, k]) / scale[at], (run_error[:, k] / scale[at]) ** 2, seed)
-        found.append((_table_average(value[:, k], process, scale, at, run_error[:, k]), float(np.mean(process.scores**2))))
+        found.append((_table_average(value[:, k], process, scale, at, run[:, k], run_error[:, k]), float(np.mean(process.scores**2))))
         rows.append(_corrected_rows(value[:, k], process, scale, at, run[:, k], run_error[:, k]))
     return found, pd.concat(rows, keys=names, names=["observable", "row"])
 
