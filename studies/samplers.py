@@ -1,6 +1,6 @@
 """Generators in place of the Markov chain: their bias, three corrections at equal numbers of exact energies, and where each breaks.
 
-    python studies/samplers.py                      # about five minutes on one core
+    python studies/samplers.py                      # about seven minutes on one core
     python studies/samplers.py --seeds 5            # more networks for each case
     python studies/samplers.py --sizes 4 6 8 12 16  # larger lattices, too
     python studies/samplers.py --kinds size flow    # only these rows
