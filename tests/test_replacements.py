@@ -131,6 +131,33 @@ def test_a_network_without_an_error_has_no_bias():
     assert (abs(t["predicted_bias"]) < 1e-9).all() and abs(t.loc["free_energy", "corrected"] * -BETA * 16 - LN_Z) < 1e-8
 
 
+def test_draws_of_which_no_probe_tells_anything_are_counted():
+    "At a low temperature a hundred probes see the ground states and single flips: about pairs of flips the regression guesses at random."
+    law = np.exp(-0.6 * (Ising((4, 4)).energy(STATES) + 32))
+    law /= law.sum()
+
+    class Cold:
+        config, values = {"shape": (4, 4)}, "spins"
+
+        def sample(self, n, seed):
+            k = np.random.default_rng(seed).choice(len(STATES), n, p=law)
+            return STATES[k], np.log(law[k])
+
+        def log_prob(self, x):
+            return np.log(law[((np.asarray(x).reshape(len(x), -1) > 0) @ 2 ** np.arange(16))])
+
+    sampler, said = LearnedSampler(TRUTH, Cold(), 0.6), []
+    for r in range(30):
+        ensemble = sampler.sample(500, seed=r)
+        drawn, report = replacements._drawn(sampler, ensemble), predict_bias(sampler, ensemble, ["abs_m"], seed=r)
+        features, at = np.column_stack([drawn.mixed, replacements._terms(drawn.x, "spins")]), np.random.default_rng([r, 1]).choice(2000, 100, replace=False)
+        low, high = (np.linalg.matrix_rank(f - features[at].mean(0), tol=1e-6) for f in (features[at], features))
+        said.append("no probe tells anything" in str(report))
+        assert replacements._blind(features, at).any() == (low < high) >= said[-1]
+        assert report.table.loc["abs_m", "trust"] != "yes" or not said[-1]
+    assert 0 < sum(said) < 30
+
+
 def test_a_narrow_network_is_not_trusted():
     narrow = LearnedSampler(TRUTH, hot_network(0, BETA, 30), BETA)
     reports = [predict_bias(narrow, narrow.sample(1000, seed=r), ["energy", "susceptibility"], seed=r).table for r in range(6)]

@@ -36,8 +36,21 @@ class _Guess(NamedTuple):
 
     everywhere: np.ndarray  # (T,)
     missed: np.ndarray  # (m,), exact minus the guess from all other probes
+    blind: np.ndarray  # (T,), whether the probes say nothing about a place
+
+# %% ../nbs/42_replacements.ipynb #9cf68b9b
+def _blind(features, at):
+    "Which places (T,) leave the plane in which all rows `at` of the features (T, p) lie."
+    spread = features.std(0)
+    z = (features - features[at].mean(0)) / np.where(spread > 1e-12 * np.abs(features).max(0), spread, np.inf)
+    _, s, v = np.linalg.svd(z[at], full_matrices=False)
+    seen = v[s > 1e-9 * s[0]]
+    return np.linalg.norm(z - z @ seen.T @ seen, axis=1) > 1e-6
 
 
+_BLIND = "of {:.1%} of the draws, or of their weight, no probe tells anything"
+
+# %% ../nbs/42_replacements.ipynb #93fde26f
 def _regress(features, at, exact):
     "Ridge regression of exact values (m,) at rows `at` of the features (T, p); the penalty with the least left-out residuals."
     centre, spread = features[at].mean(0), features[at].std(0)
@@ -50,7 +63,7 @@ def _regress(features, at, exact):
         told = (u**2 @ share + 1 / len(at)).clip(max=1 - 1e-9)
         fits.append((((y - u @ (share * (u.T @ y))) / (1 - told)), v.T @ (s / (s**2 + penalty) * (u.T @ y))))
     missed, slope = min(fits, key=lambda fit: (fit[0] ** 2).sum())
-    return _Guess(exact.mean() + z @ slope, missed)
+    return _Guess(exact.mean() + z @ slope, missed, _blind(features, at))
 
 # %% ../nbs/42_replacements.ipynb #75988f5a
 def _terms(x, values):
@@ -335,8 +348,10 @@ def _weight_facts(beta, exact, guess, averages):
     "How evenly the weights are spread, over the draws as guessed and over the probes as known."
     share = lambda D: float(1 / np.mean((w := np.exp(-beta * (D - D.min()))) ** 2) * w.mean() ** 2)
     weight = averages.guesses[-2].mean()
+    blind = max(guess.blind.mean(), averages.guesses[-2].ravel()[guess.blind].sum() / averages.guesses[-2].sum())
     return {"probes": len(exact), "effective_share": min(share(guess.everywhere), share(exact)), "pareto_k": tail_index(-beta * guess.everywhere),
-            "explained": float(1 - np.var(guess.missed) / max(np.var(exact), 1e-300)), "normalisation_missed": float(averages.missed[-2].mean() / weight)}
+            "explained": float(1 - np.var(guess.missed) / max(np.var(exact), 1e-300)), "normalisation_missed": float(averages.missed[-2].mean() / weight),
+            "blind": float(blind)}
 
 # %% ../nbs/42_replacements.ipynb #a5cc040d
 def _images(self):
@@ -432,6 +447,8 @@ def _sampler_doubts(name, facts, found, k):
         add(f"heavy-tailed weighted draws of this observable (Pareto k {tail:.2f} > 0.4)", "surrogate")
     if abs(facts.get("normalisation_missed", 0)) > 0.5:
         add(f"the probes move the normalisation by {facts['normalisation_missed']:+.0%}", "probes")
+    if facts.get("blind", 0) > 0.01:
+        add(_BLIND.format(facts["blind"]), "probes")
     for symmetry, overlap in facts["overlaps"].items():
         if overlap < 0.5 and name in (_ODD if symmetry == "flip" else _WHOLE):
             add(f"the generator overlaps by {overlap:.1%} only with its image under a symmetry of the exact model ({symmetry}): it may have forgotten a phase", "surrogate")
@@ -573,7 +590,7 @@ def _probe_observable(self, x, values, m, seed):
     guesses = np.stack([f, f - guess.everywhere]).reshape(2, *x.shape[:2])
     found = _estimate(_Averages(guesses, np.stack([np.zeros(m), -guess.missed])), lambda means: np.array([means[0] - means[1], means[1], means[0]]))
     explained = 1 - np.var(guess.missed) / max(np.var(f[at] - exact), 1e-300)
-    return found, {"probes": m, "explained": float(explained)}, len(distinct)
+    return found, {"probes": m, "explained": float(explained), "blind": float(guess.blind.mean())}, len(distinct)
 
 # %% ../nbs/42_replacements.ipynb #fb51e987
 def _posterior_observable(self, x, most=20000):
@@ -592,6 +609,8 @@ def _observable_doubts(facts, rows, found):
     doubts, half = _common_doubts(found, 0), float(rows["high"][0] - rows["low"][0]) / 2
     if facts.get("misfit", 0) > max(half, 1e-12):
         doubts.append(Doubt(f"the surrogate misfits what it has learned by {facts['misfit']:.2g}, which may bias this by as much", "probes"))
+    if facts.get("blind", 0) > 0.01:
+        doubts.append(Doubt(_BLIND.format(facts["blind"]), "probes"))
     return doubts + facts.pop("reservations", [])
 
 # %% ../nbs/42_replacements.ipynb #47b7dcb2
