@@ -133,6 +133,7 @@ def test_fifty_times_fewer_than_plain_and_five_times_fewer_than_delayed_acceptan
     delayed = np.mean([r[name]["delayed"]["error"] ** 2 * r["proposals"] * r["moved"] for r, *_ in rows]) / error2
     assert len(rows) >= 3 and {r["evaluations"] for r, *_ in rows} == {200}
     assert plain > 50 * 200 and delayed > 5 * 200
+    assert plain / (2 * rows[0][2]["tau"]) > 5 * 200  # even if every exact energy bought an independent draw
 
 
 # ---- the scripts
