@@ -516,6 +516,8 @@ BAD = [
     ("benchmark.sample_law", lambda t: sample_law("law", t["walk"], 0.3, seed=0), "law", "str", "approximate"),
     ("benchmark.sample_law", lambda t: sample_law(t["law"], t["walk"], -0.3, seed=0), "beta", "-0.3", ">= 0"),
     ("benchmark.sample_law", lambda t: sample_law(t["law"], t["walk"], 0.3, draws=True, seed=0), "draws", "True", "whole number"),
+    ("benchmark.approximate", lambda t: approximate(LONELY, Action(LONELY), np.ma.masked_greater(fields(), 1.0)), "x", "mask", "without"),
+    ("benchmark.true_bias", lambda t: true_bias(*approximate(LONELY, Action(LONELY), fields()), 1.0, ("energy",)), "truth", "enumeration", "long runs"),
     ("benchmark.true_bias", lambda t: true_bias(t["law"], None, 0.3), "walk", "NoneType", "approximate"),
     ("benchmark.true_bias", lambda t: true_bias(t["law"], t["walk"], 0.3, ("entropy",)), "observables", "entropy", "energy"),
     ("benchmark.true_bias", lambda t: true_bias(t["law"], t["walk"], 0.3, "energy"), "observables", "energy", "sequence"),

@@ -41,7 +41,7 @@ from .models import (Ising, Phi4, _shown, check_beta, check_count, check_field, 
                            field_observables, pattern_index, site_values)
 from .predictive import Predictive
 from .sampling import _dataset, _describe, one_thread, progress_bar, sample
-from .training import labelled, write_file
+from .training import _plain_array, labelled, write_file
 
 # %% ../nbs/45_benchmark.ipynb #e8901928
 OBSERVABLES = ("energy", "abs_m", "m2", "susceptibility")
@@ -123,7 +123,7 @@ class CorrugatedPhi4:
     values, flip_symmetric, lattice_symmetric = "real", True, True
 
     def __post_init__(self):
-        object.__setattr__(self, "shape", check_shape(self.shape, dims=(2,)))
+        object.__setattr__(self, "shape", check_shape(self.shape, dims=(2,), minimum=2))
         for name in ("kappa", "lam", "depth", "wave_number"):
             check_number(name, getattr(self, name))
         if not self.lam > 0:
@@ -146,6 +146,7 @@ def _corrugated_energy(self, x):
 
 def _corrugated_force(self, x):
     "Minus the derivative of the action by every value, shape of x."
+    check_field(x := np.asarray(x), self.shape)
     return 2 * self.kappa * _around(x) - 2 * x - 4 * self.lam * x * (x * x - 1) - self.depth * self.wave_number * np.sin(self.wave_number * x)
 
 
@@ -484,10 +485,12 @@ def approximate(
 # %% ../nbs/45_benchmark.ipynb #122440ba
 def _approximate_field(model, surrogate, x):
     "The law of a real field, and a walk near it: two trajectories in the nearest action."
-    what = f"expected fields (n, {', '.join(map(str, model.shape))}), at least 5, that the surrogate has learned from"
-    if x is None or len(model.shape) != 2 or np.ndim(x) != 3 or len(x) < 5:
-        raise ValueError(f"x={_shown(x) if np.ndim(x) == 0 else f'array of shape {np.shape(x)}'}: {what}")
-    check_field(x := np.asarray(x), model.shape)
+    what = f"fields (n, {', '.join(map(str, model.shape))}), at least 5, that the surrogate has learned from"
+    if len(model.shape) != 2:
+        raise ValueError(f"model of shape {model.shape}: expected a lattice of two dimensions")
+    if x is None or np.ndim(x := _plain_array("x", x, what)) != 3 or len(x) < 5:
+        raise ValueError(f"x{'=None' if x is None else f' of shape {np.shape(x)}'}: expected {what}")
+    check_field(x, model.shape)
     if isinstance(surrogate, type) or not callable(getattr(surrogate, "predict", None)):
         raise ValueError(f"surrogate={_shown(surrogate)}: expected a fitted surrogate with `predict(x)`")
     law = Approximation(model, _OfField(surrogate, x))
