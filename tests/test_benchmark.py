@@ -288,11 +288,11 @@ def test_names_mean_the_method_for_fields_where_sites_are_real(tmp_path):
 
 
 def test_surrogates_for_fields_learn():
-    "Each makes a law that is held together, from a few examples; the two chains of weights are tried by the study."
+    "Each makes a law that is held together, from a few examples; those that take longer are tried by the study."
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 4, 4)) * 0.7
     model = CorrugatedPhi4((4, 4), 0.25, 0.5, 0.1, 4.0)
-    for name in ("last layer", "ensemble", "GP", "MDN", "pair sum"):
+    for name in ("last layer", "GP", "pair sum"):
         surrogate = FIELD_METHODS[name](1)
         silent = {"progress": False} if "progress" in surrogate.fit.__code__.co_varnames else {}
         with warnings.catch_warnings():
