@@ -12,14 +12,17 @@ from common import assert_complete, assert_refused, row_name
 from scipy import stats
 
 from uqphys import benchmark
-from uqphys.benchmark import (METHODS, SYSTEMS, System, Tabulated, approximate, benchmark_goals, benchmark_row, collect_benchmark, load_benchmark, plot_benchmark,
+from uqphys.benchmark import (FIELD_METHODS, METHODS, SYSTEMS, CorrugatedPhi4, System, Tabulated, approximate, benchmark_goals, benchmark_row, collect_benchmark, load_benchmark, plot_benchmark,
                               run_benchmark, sample_law, save_benchmark, summarise_benchmark, tabulate, true_bias)
 from uqphys.bias import too_simple
-from uqphys.models import Ising, pattern_index
+from uqphys.field_gp import FieldGP
+from uqphys.models import Ising, Phi4, pattern_index
 from uqphys.predictive import Predictive
 
 TRUTH, BETA = Ising((4, 4), J2=0.1, K=0.2), 1 / 2.6
 SYSTEM = System(TRUTH, (2.6,), 3.25, examples=20, draws=60, exact_draws=20, probes=20)
+LONELY = CorrugatedPhi4((3, 4), 0.0, 0.5, 0.1, 4.0)  # no neighbours: averages are integrals over one variable
+FIELD = System(LONELY, (1.0,), 1.25, examples=20, truth="long runs", draws=30, long_draws=30, thin=2, exact_draws=20, probes=20, observables=("energy", "phi2"))
 STUDY = Path(__file__).parents[1] / "studies" / "benchmark.json"
 
 
@@ -160,6 +163,144 @@ def test_a_larger_law_without_a_table_is_driven_by_the_nearest():
     known = exact_bias(law, BETA, ["abs_m"]).iloc[0]
     means = e["abs_m"].values.mean(1)
     assert abs(means.mean() - known.sum()) < 4.5 * means.std(ddof=1) / 4
+
+
+# ---- fields
+
+class Action:
+    "A surrogate of fields that is a given action; its belief is a constant shift."
+
+    def __init__(self, model):
+        self.model = model
+
+    def fit(self, x, y):
+        return self
+
+    def predict(self, x):
+        mean, shifts = np.asarray(self.model.energy(np.asarray(x)))[:, None], 0.1 * np.linspace(-1, 1, 20)[:, None, None]
+        return Predictive(mean, np.full_like(mean, shifts.var()), np.zeros_like(mean), mean + shifts)
+
+
+def smoother(seed):
+    "A surrogate that knows less of the substrate."
+    return Action(CorrugatedPhi4((3, 4), 0.0, 0.5, 0.05, 4.0))
+
+
+def alone(model, beta=1.0):
+    "Averages of a field without neighbours, by quadrature."
+    phi = np.linspace(-6, 6, 6001)
+    action = model.energy(phi[:, None, None] * np.ones(model.shape)) / np.prod(model.shape)
+    share = np.exp(-beta * action)
+    return pd.Series({name: share @ values / share.sum() for name, values in (("energy", action), ("phi2", phi**2), ("phi4", phi**4))})
+
+
+def fields(model=LONELY, n=40, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, *model.shape)) * 0.7
+
+
+def test_the_action_is_that_of_phi4_and_a_cosine():
+    model, x = CorrugatedPhi4((4, 6), 0.3, 0.7, 0.4, 3.0), fields(Ising((4, 6)))
+    assert np.allclose(model.energy(x), Phi4((4, 6), 0.3, 0.7).energy(x) + 0.4 * (1 - np.cos(3 * x)).sum((1, 2)), rtol=1e-12)
+    assert np.allclose(model.energy(-np.roll(x, (1, 2), (1, 2))[:, ::-1]), model.energy(x), rtol=1e-12)
+    assert np.isclose(model.energy(x[0]), model.energy(x)[0]) and model.observables(x[:6].reshape(2, 3, 4, 6))["phi2"].shape == (2, 3)
+    step = 1e-5 * np.eye(24).reshape(24, 4, 6)
+    assert np.allclose([(model.energy(one - step) - model.energy(one + step)).reshape(4, 6) / 2e-5 for one in x[:3]], model.force(x[:3]), atol=1e-7)
+    assert pickle.loads(pickle.dumps(model)) == model
+
+
+def test_a_law_of_fields_is_drawn_exactly():
+    "The walk knows nothing of the cosine, which is five times as deep here."
+    deep = CorrugatedPhi4((3, 4), 0.0, 0.5, 0.5, 4.0)
+    law, walk = approximate(LONELY, Action(deep), fields())
+    run = sample_law(law, walk, 0.9, draws=100, chains=32, thin=2, seed=3)
+    known = alone(deep, 0.9)
+    assert 0.3 < run.attrs["acceptance"] < 0.9
+    for name in known.index:
+        assert stats.ttest_1samp(run[name].values.mean(1), known[name]).pvalue > 1e-3, name
+    unseen = abs(alone(walk.model, 0.9)["phi4"] - known["phi4"])  # what proposals without the decision would give
+    assert unseen > 6 * run["phi4"].values.mean(1).std() / 32**0.5
+
+
+def test_the_truth_of_fields_is_that_of_the_integral():
+    z = []
+    for k in range(8):
+        exact, cheap = CorrugatedPhi4((3, 4), 0.0, 0.5 + 0.02 * k, 0.1, 4.0), CorrugatedPhi4((3, 4), 0.0, 0.5, 0.02 * k, 4.0)  # another run for each
+        long = true_bias(*approximate(exact, Action(cheap), fields()), 1.0, ("energy", "phi2", "phi4"), truth="long runs", draws=40, thin=2)
+        assert (long["truth_error"] > 0).all()
+        z.append((long["true_bias"] - (alone(cheap) - alone(exact))) / long["truth_error"])
+    for column in np.array(z).T:
+        assert stats.kstest(column, stats.t(31).cdf).pvalue > 1e-3
+    assert np.abs(z).max() < 5
+
+
+def test_a_process_of_fields_keeps_its_mean_until_it_is_fitted_again():
+    x = fields()
+    gp = FieldGP(draws=20).fit(x, LONELY.energy(x)[:, None])
+    law = approximate(LONELY, gp, x)[0]
+    new = fields(seed=1)
+    assert np.allclose(law.energy(new), gp.predict(new).mean[:, 0], rtol=1e-9) and law.flip_symmetric and law.lattice_symmetric
+    gp.fit(x[:30], LONELY.energy(x[:30])[:, None])
+    with pytest.raises(ValueError, match="fitted again"):
+        law.energy(new)
+
+
+def test_a_law_that_does_not_hold_its_fields_is_refused():
+    class Falls(Action):
+        def predict(self, x):
+            belief = super().predict(x)
+            return Predictive(-belief.mean, belief.epistemic, belief.aleatoric, -belief.draws)
+
+    class Hole(Action):
+        def predict(self, x):
+            belief = super().predict(x)
+            mean = np.where((np.abs(x).max((1, 2)) > 1.6)[:, None], -1e4 * np.abs(x).max((1, 2))[:, None], belief.mean)
+            return Predictive(mean, belief.epistemic, belief.aleatoric, belief.draws - belief.mean + mean)
+
+    with pytest.raises(ValueError, match="fourth power"):
+        approximate(LONELY, Falls(LONELY), fields())
+    law, walk = approximate(LONELY, Hole(LONELY), fields().clip(-1.2, 1.2))
+    law.surrogate.farthest = 0.4  # as if the examples had been small
+    with pytest.raises(ValueError, match="lets fields grow"):
+        sample_law(law, walk, 1.0, draws=40, chains=8, seed=0)
+
+
+def test_a_row_of_fields_has_every_case():
+    told = dict(systems={"field": FIELD}, methods={"quick": smoother})
+    cases = pd.DataFrame(benchmark_row("field", "quick", 0, **told))
+    assert len(cases) == 3 * 2 and (cases["truth_error"] > 0).all()
+    known = (alone(smoother(0).model) - alone(LONELY))[["energy", "phi2"]].to_numpy()
+    first = cases[cases["evidence"] == "probe"]
+    assert (np.abs(first["true_bias"] - known) < 5 * first["truth_error"]).all() and (first["exact_evaluations"] == 20).all()
+    again = benchmark_row("field", "quick", 0, **told)
+    assert rows_without_time(dict(rows=again)) == rows_without_time(dict(rows=cases.to_dict("records")))
+
+
+def test_names_mean_the_method_for_fields_where_sites_are_real(tmp_path):
+    assert list(FIELD_METHODS) == list(METHODS)
+    for name in METHODS:
+        assert benchmark._maker(SYSTEMS["phi4 8x8"], name, METHODS) is FIELD_METHODS[name] and benchmark._maker(SYSTEMS["ising 4x4"], name, METHODS) is METHODS[name]
+    assert benchmark._maker(SYSTEMS["phi4 8x8"], "GP", {"GP": smoother}) is smoother
+    told = dict(systems={"field": FIELD}, methods={"pair sum": METHODS["pair sum"]}, repetitions=1, progress=False)
+    with ProcessPoolExecutor(1) as pool:
+        row = run_benchmark(tmp_path, executor=pool, **told)[0]
+    assert not row["failed"] and row["settings"] == benchmark._settings(FIELD, FIELD_METHODS["pair sum"]) and len(row["rows"]) == 6
+    assert collect_benchmark(tmp_path, systems=told["systems"], methods=told["methods"])[0]["rows"] == row["rows"]
+
+
+def test_surrogates_for_fields_learn():
+    "Each makes a law that is held together, from a few examples; those that take longer are tried by the study."
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 4, 4)) * 0.7
+    model = CorrugatedPhi4((4, 4), 0.25, 0.5, 0.1, 4.0)
+    for name in ("last layer", "GP", "pair sum"):
+        surrogate = FIELD_METHODS[name](1)
+        silent = {"progress": False} if "progress" in surrogate.fit.__code__.co_varnames else {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # doubts of a fit
+            law, walk = approximate(model, surrogate.fit(x, model.energy(x)[:, None], **silent), x)
+        new = rng.normal(size=(100, 4, 4)) * 0.6
+        assert (law.energy(new) - model.energy(new)).std() < 0.4 * model.energy(new).std(), name
+        assert walk.model.quartic > 0 and walk.model.hopping > 0
 
 
 # ---- rows
@@ -322,7 +463,7 @@ def test_the_study_is_that_of_these_systems_and_methods():
     table, told = load_benchmark(STUDY)
     for key, kept in told["settings"].items():
         system, method = key.split(", ")
-        assert kept == benchmark._settings(SYSTEMS[system], METHODS[method]), key
+        assert kept == benchmark._settings(SYSTEMS[system], benchmark._maker(SYSTEMS[system], method, METHODS)), key
     assert set(table["evidence"]) == set(benchmark.EVIDENCES)
 
 
@@ -347,6 +488,12 @@ ONE = dict(systems={"here": SYSTEM}, methods={"quick": quick}, progress=False)
 BAD = [
     ("benchmark.System", lambda t: System("ising", (2.6,), 3.0), "model", "ising", "Ising"),
     ("benchmark.System", lambda t: System(Ising((4, 4, 4)), (2.6,), 3.0), "model", "4, 4, 4", "two dimensions"),
+    ("benchmark.System", lambda t: System(Phi4((8, 8), 0.25, 0.5), (1.0,), 1.2), "truth", "enumeration", "long runs"),
+    ("benchmark.System", lambda t: System(Phi4((8,), 0.25, 0.5), (1.0,), 1.2, truth="long runs"), "model", "Phi4", "two dimensions"),
+    ("benchmark.System", lambda t: System(TRUTH, (2.6,), 3.0, observables=("phi2",)), "observables", "phi2", "abs_m"),
+    ("benchmark.CorrugatedPhi4", lambda t: CorrugatedPhi4((8,), 0.2, 0.5, 0.1, 4.0), "shape", "8,", "2"),
+    ("benchmark.CorrugatedPhi4", lambda t: CorrugatedPhi4((8, 8), 0.2, 0.0, 0.1, 4.0), "lam", "0.0", "> 0"),
+    ("benchmark.CorrugatedPhi4", lambda t: CorrugatedPhi4((8, 8), 0.2, 0.5, float("nan"), 4.0), "depth", "nan", "finite"),
     ("benchmark.System", lambda t: System(TRUTH, [2.6], 3.0), "temperatures", "2.6", "tuple"),
     ("benchmark.System", lambda t: System(TRUTH, (2.6, 2.6), 3.0), "temperatures", "2.6", "without repetitions"),
     ("benchmark.System", lambda t: System(TRUTH, (float("nan"),), 3.0), "temperatures", "nan", "numbers > 0"),
@@ -361,9 +508,16 @@ BAD = [
     ("benchmark.Tabulated", lambda t: Tabulated(None, (4, 4)), "surrogate", "None", "fitted"),
     ("benchmark.approximate", lambda t: approximate(TRUTH, None), "surrogate", "None", "fitted"),
     ("benchmark.approximate", lambda t: approximate("ising", t["surrogate"]), "model", "ising", "Model"),
+    ("benchmark.approximate", lambda t: approximate(TRUTH, t["surrogate"], fields()), "x", "array", "None"),
+    ("benchmark.approximate", lambda t: approximate(LONELY, Action(LONELY)), "x", "None", "learned from"),
+    ("benchmark.approximate", lambda t: approximate(LONELY, Action(LONELY), fields()[:3]), "x", "3, 3, 4", "at least 5"),
+    ("benchmark.approximate", lambda t: approximate(LONELY, Action(LONELY), fields() * np.nan), "x", "nan", "finite"),
+    ("benchmark.approximate", lambda t: approximate(LONELY, None, fields()), "surrogate", "None", "fitted"),
     ("benchmark.sample_law", lambda t: sample_law("law", t["walk"], 0.3, seed=0), "law", "str", "approximate"),
     ("benchmark.sample_law", lambda t: sample_law(t["law"], t["walk"], -0.3, seed=0), "beta", "-0.3", ">= 0"),
     ("benchmark.sample_law", lambda t: sample_law(t["law"], t["walk"], 0.3, draws=True, seed=0), "draws", "True", "whole number"),
+    ("benchmark.approximate", lambda t: approximate(LONELY, Action(LONELY), np.ma.masked_greater(fields(), 1.0)), "x", "mask", "without"),
+    ("benchmark.true_bias", lambda t: true_bias(*approximate(LONELY, Action(LONELY), fields()), 1.0, ("energy",)), "truth", "enumeration", "long runs"),
     ("benchmark.true_bias", lambda t: true_bias(t["law"], None, 0.3), "walk", "NoneType", "approximate"),
     ("benchmark.true_bias", lambda t: true_bias(t["law"], t["walk"], 0.3, ("entropy",)), "observables", "entropy", "energy"),
     ("benchmark.true_bias", lambda t: true_bias(t["law"], t["walk"], 0.3, "energy"), "observables", "energy", "sequence"),
@@ -401,5 +555,5 @@ def test_refused(k, things):
 
 
 def test_complete():
-    makers = {f"benchmark.{make.__name__}" for make in METHODS.values()} - {"benchmark.too_simple"}  # their seed is checked where it is used
+    makers = {f"benchmark.{make.__name__}" for make in (*METHODS.values(), *FIELD_METHODS.values())} - {"benchmark.too_simple"}  # their seed is checked where it is used
     assert_complete([benchmark], BAD, makers)

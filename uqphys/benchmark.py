@@ -24,21 +24,24 @@ from scipy.stats import norm
 import uqphys
 
 # %% auto #0
-__all__ = ['OBSERVABLES', 'SYSTEMS', 'METHODS', 'EVIDENCES', 'NEEDED', 'RESOLUTION', 'System', 'last_layer', 'ensemble_net',
-           'hmc_net', 'penalty_net', 'shell_gp', 'mixture_net', 'tabulate', 'Tabulated', 'approximate', 'sample_law',
-           'true_bias', 'benchmark_row', 'run_benchmark', 'collect_benchmark', 'summarise_benchmark', 'benchmark_goals',
-           'plot_benchmark', 'save_benchmark', 'load_benchmark']
+__all__ = ['OBSERVABLES', 'SYSTEMS', 'METHODS', 'FIELD_METHODS', 'EVIDENCES', 'NEEDED', 'RESOLUTION', 'System', 'CorrugatedPhi4',
+           'last_layer', 'ensemble_net', 'hmc_net', 'penalty_net', 'shell_gp', 'mixture_net', 'field_last_layer',
+           'field_ensemble', 'field_hmc', 'field_penalty', 'field_process', 'field_mixture', 'field_pairs', 'tabulate',
+           'Tabulated', 'approximate', 'sample_law', 'true_bias', 'benchmark_row', 'run_benchmark', 'collect_benchmark',
+           'summarise_benchmark', 'benchmark_goals', 'plot_benchmark', 'save_benchmark', 'load_benchmark']
 
 # %% ../nbs/45_benchmark.ipynb #9708c294
 from .analysis import observable_series
 from .bias import Approximation, _check_choice, _combine, _ingredients, _plain, predict_bias, too_simple
 from .chains import Subchain, exact_evidence, metropolis_hastings
 from .exact import all_states
+from .field_gp import FieldGP, _columns, _weights
 from .lattice_gp import class_counts
-from .models import Ising, _shown, check_beta, check_count, check_flag, check_number, check_seed, check_shape, pattern_index
+from .models import (Ising, Phi4, _shown, check_beta, check_count, check_field, check_flag, check_number, check_seed, check_shape,
+                           field_observables, pattern_index, site_values)
 from .predictive import Predictive
 from .sampling import _dataset, _describe, one_thread, progress_bar, sample
-from .training import labelled, write_file
+from .training import _plain_array, labelled, write_file
 
 # %% ../nbs/45_benchmark.ipynb #e8901928
 OBSERVABLES = ("energy", "abs_m", "m2", "susceptibility")
@@ -46,7 +49,7 @@ OBSERVABLES = ("energy", "abs_m", "m2", "susceptibility")
 
 @dataclass(frozen=True)
 class System:
-    "An exact model of spins, where its averages are wanted, where its examples come from, and how the truth is found. `ValueError` for what does not fit."
+    "An exact model, of spins or of a real field, where its averages are wanted, where its examples come from, and how the truth is found. `ValueError` for what does not fit."
 
     model: object  # the exact Model, with pattern_energies() where the truth is found by long runs
     temperatures: tuple  # where the averages are wanted, in units of energy
@@ -55,7 +58,7 @@ class System:
     truth: str = "enumeration"  # or "long runs"
     draws: int = 2000  # per chain, of the surrogate's ensemble of eight chains
     long_draws: int = 1000  # per chain, of the "long runs" of 32 chains
-    thin: int = 8  # sweeps between two of them
+    thin: int = 8  # sweeps between two draws, of a field trajectories
     probes: int = 100  # exact energies for the evidence "probe"
     choice: str = "spanning"  # of the probes, see predict_bias
     exact_draws: int = 250  # per chain, for the evidence "exact"
@@ -67,8 +70,7 @@ class System:
 # %% ../nbs/45_benchmark.ipynb #8471efb8
 def _check_system(self):
     "Everything that can be wrong with a system, by name."
-    if not isinstance(self.model, Ising) or len(self.model.shape) != 2 or min(self.model.shape) < 3:
-        raise ValueError(f"model={_shown(self.model)}: expected an Ising model on a lattice of two dimensions with lengths >= 3")
+    real, accepted = _check_exact(self.model), (*OBSERVABLES, "specific_heat")
     for name in ("temperatures", "observables"):
         value = getattr(self, name)
         if not isinstance(value, tuple) or not value or len(set(value)) < len(value):
@@ -76,14 +78,30 @@ def _check_system(self):
     for name, value in [("temperatures", t) for t in self.temperatures] + [("training_temperature", self.training_temperature)]:
         if check_number(name, value, "expected numbers > 0") <= 0:
             raise ValueError(f"{name}={value}: expected numbers > 0")
-    if unknown := [name for name in self.observables if not isinstance(name, str) or name not in (*OBSERVABLES, "specific_heat")]:
-        raise ValueError(f"observables={_shown(unknown[0])}: accepted are {', '.join((*OBSERVABLES, 'specific_heat'))}")
+    accepted += ("phi2", "phi4") if real else ()
+    if unknown := [name for name in self.observables if not isinstance(name, str) or name not in accepted]:
+        raise ValueError(f"observables={_shown(unknown[0])}: accepted are {', '.join(accepted)}")
     for name, least in (("examples", 5), ("draws", 20), ("long_draws", 20), ("thin", 1), ("probes", 5), ("exact_draws", 20)):
         check_count(name, getattr(self, name), least)
     _check_choice(self.choice)
-    sites = math.prod(self.model.shape)
-    if self.truth not in ("enumeration", "long runs") or (self.truth == "enumeration" and sites > 16):
-        raise ValueError(f"truth={_shown(self.truth)}: expected 'enumeration' (at most 16 sites; here {sites}) or 'long runs'")
+    _check_truth(self.truth, math.prod(self.model.shape), real)
+
+
+# %% ../nbs/45_benchmark.ipynb #c52dcb03
+def _check_exact(model):
+    "Whether the sites of an exact model hold real numbers; refused is what the benchmark cannot sample."
+    real = not isinstance(model, Ising) and getattr(model, "values", None) == "real" and callable(getattr(model, "energy", None)) and callable(getattr(model, "force", None))
+    shape = getattr(model, "shape", None)
+    if not (real or isinstance(model, Ising)) or not isinstance(shape, tuple) or len(shape) != 2 or min(shape) < 3:
+        raise ValueError(f"model={_shown(model)}: expected an Ising model, or one of a real field with energy(x) and force(x), on a lattice of two dimensions with lengths >= 3")
+    return real
+
+
+def _check_truth(truth, sites, real):
+    "How the truth is found must be possible."
+    if truth not in ("enumeration", "long runs") or (truth == "enumeration" and (real or sites > 16)):
+        raise ValueError(f"truth={_shown(truth)}: expected 'enumeration' (at most 16 spins; here {sites} {'real numbers' if real else 'spins'}) or 'long runs'")
+
 
 # %% ../nbs/45_benchmark.ipynb #4c35f18c
 SYSTEMS = {
@@ -92,6 +110,60 @@ SYSTEMS = {
     "plaquette 8x8": System(Ising((8, 8), K=0.2), (2.5,), 3.0, truth="long runs", draws=1000, thin=16),
     "ising 16x16": System(Ising((16, 16), J2=0.1, K=0.2), (2.6, 3.2), 3.25, truth="long runs", draws=500, thin=16),
 }
+
+# %% ../nbs/45_benchmark.ipynb #d813cfbd
+@dataclass(frozen=True)
+class CorrugatedPhi4:
+    "A φ⁴ field in a periodic potential: the action of `Phi4`, and Σ g (1 - cos kφ). `ValueError` for couplings that are out of range."
+
+    shape: tuple  # of the lattice, two lengths
+    kappa: float  # hopping parameter
+    lam: float  # quartic coupling > 0
+    depth: float  # g, of either sign
+    wave_number: float  # k, in units of one over the field
+
+    values, flip_symmetric, lattice_symmetric = "real", True, True
+
+    def __post_init__(self):
+        object.__setattr__(self, "shape", check_shape(self.shape, dims=(2,), minimum=2))
+        for name in ("kappa", "lam", "depth", "wave_number"):
+            check_number(name, getattr(self, name))
+        if not self.lam > 0:
+            raise ValueError(f"lam={self.lam}: expected a number > 0")
+
+
+# %% ../nbs/45_benchmark.ipynb #5de6fdde
+def _around(x):
+    "The sum of the four neighbours of each site, x (..., Lx, Ly)."
+    i, j = (np.arange(length) for length in x.shape[-2:])
+    return x.take(i - 1, -2, mode="wrap") + x.take(i + 1, -2, mode="wrap") + x.take(j - 1, -1, mode="wrap") + x.take(j + 1, -1, mode="wrap")
+
+
+def _corrugated_energy(self, x):
+    "Total action (...) of fields x (..., *shape)."
+    check_field(x := np.asarray(x), self.shape)
+    square = x * x
+    return (square - self.kappa * x * _around(x) + self.lam * (square - 1) ** 2 + self.depth * (1 - np.cos(self.wave_number * x))).sum((-2, -1))
+
+
+def _corrugated_force(self, x):
+    "Minus the derivative of the action by every value, shape of x."
+    check_field(x := np.asarray(x), self.shape)
+    return 2 * self.kappa * _around(x) - 2 * x - 4 * self.lam * x * (x * x - 1) - self.depth * self.wave_number * np.sin(self.wave_number * x)
+
+
+def _corrugated_observables(self, x):
+    "The usual observables of fields, each (...)."
+    return field_observables(np.asarray(x), self.energy(x), len(self.shape))
+
+
+CorrugatedPhi4.energy, CorrugatedPhi4.force, CorrugatedPhi4.observables = _corrugated_energy, _corrugated_force, _corrugated_observables
+
+
+# %% ../nbs/45_benchmark.ipynb #c02c6e1c
+SYSTEMS["phi4 8x8"] = System(CorrugatedPhi4((8, 8), 0.35, 1.0, 0.3, 3.0), (1.0,), 1.25, examples=60, truth="long runs", draws=400, long_draws=1200, thin=2,
+                             observables=("energy", "phi2", "abs_m", "susceptibility"))
+
 
 # %% ../nbs/45_benchmark.ipynb #71c020b1
 def _network(seed):
@@ -145,6 +217,76 @@ def mixture_net(seed: int):  # of the surrogate
 
 
 METHODS = {"last layer": last_layer, "HMC": hmc_net, "penalty": penalty_net, "ensemble": ensemble_net, "GP": shell_gp, "MDN": mixture_net, "pair sum": too_simple}
+
+# %% ../nbs/45_benchmark.ipynb #897b0e47
+def _field_network(seed):
+    "The same for every method of fields that needs one."
+    from uqphys.architectures import LocalEnergyNet
+
+    return LocalEnergyNet(hidden=(4,), linear=True, values="real", seed=seed)
+
+
+def field_last_layer(seed: int):  # of the surrogate
+    "`last_layer` for a real field."
+    from uqphys.bnn import LastLayer
+
+    return LastLayer(_field_network(seed), seed=seed, epochs=200)
+
+
+def field_ensemble(seed: int):  # of the surrogate
+    "`ensemble_net` for a real field."
+    from uqphys.committees import EnsembleNet
+
+    return EnsembleNet(_field_network(seed), noise="none", members=6, epochs=200, seed=seed)
+
+
+# %% ../nbs/45_benchmark.ipynb #4b5a564d
+def field_hmc(seed: int):  # of the surrogate
+    "`hmc_net` for a real field, with shorter chains."
+    from uqphys.hmc import HMCNet
+
+    return HMCNet(_field_network(seed), noise="none", tolerance=0.03, chains=4, steps=50, warmup=100, draws=50, seed=seed)
+
+
+def field_penalty(seed: int):  # of the surrogate
+    "`penalty_net` for a real field, with shorter chains."
+    from uqphys.penalty import PenaltyNet
+
+    options = dict(batch_size=4, batches=5, chains=4, starts=4, chain_draws=50, burn_in=50, leapfrog=4, draws=50)
+    return PenaltyNet(_field_network(seed), noise="none", tolerance=0.03, seed=seed, **options)
+
+
+# %% ../nbs/45_benchmark.ipynb #e94fa477
+def field_process(seed: int):  # of the surrogate
+    "A Gaussian process over actions."
+    return FieldGP(seed=seed)
+
+
+def field_mixture(seed: int):  # of the surrogate
+    "`mixture_net` for a real field."
+    from uqphys.mdn import MixtureDensityNet
+
+    return MixtureDensityNet(_field_network(seed), components=2, members=8, seed=seed)
+
+
+def field_pairs(seed: int):  # of the surrogate
+    "The action of φ⁴ with a Bayesian last layer: nearest pairs, squares and fourth powers, and nothing else."
+    from uqphys.architectures import LocalEnergyNet
+    from uqphys.bnn import LastLayer
+
+    return LastLayer(LocalEnergyNet(hidden=(), shells=1, plaquettes=False, squares=False, linear=True, values="real"), seed=seed)
+
+
+# %% ../nbs/45_benchmark.ipynb #2c097a4e
+FIELD_METHODS = {"last layer": field_last_layer, "HMC": field_hmc, "penalty": field_penalty, "ensemble": field_ensemble, "GP": field_process,
+                 "MDN": field_mixture, "pair sum": field_pairs}
+
+
+def _maker(system, method, methods):
+    "Who makes the surrogates: for a field, the namesake in FIELD_METHODS of what METHODS has; a function of one's own is taken as it is."
+    make = methods[method]
+    return FIELD_METHODS[method] if site_values(system.model) == "real" and make is METHODS.get(method) else make
+
 
 # %% ../nbs/45_benchmark.ipynb #6638a465
 def _various(shape, n, rng):
@@ -219,9 +361,9 @@ def _means(self, x):
     return self.table[pattern_index(np.asarray(x))].sum((-2, -1))[:, None]
 
 
-def _symmetries(surrogate, shape):
+def _symmetries(surrogate, shape, x=None):
     "Whether joint draws agree at configurations and their negatives; and at shifted, reflected and turned ones."
-    x = _various(shape, 12, np.random.default_rng(0))
+    x = _various(shape, 12, np.random.default_rng(0)) if x is None else x
     images = [-x, np.roll(x, (1, 2), (1, 2)), x[:, ::-1]] + ([np.swapaxes(x, 1, 2)] if shape[0] == shape[1] else [])
     draws = surrogate.predict(np.ascontiguousarray(np.concatenate([x, *images]))).draws[..., 0]
     draws = draws.reshape(len(draws), 1 + len(images), len(x))
@@ -254,14 +396,85 @@ class _Direct:
     def __getattr__(self, name):
         return Tabulated.__getattr__(self, name)
 
+# %% ../nbs/45_benchmark.ipynb #de86e284
+@dataclass(frozen=True)
+class _NearestAction:
+    "A φ⁴ action with coefficients of its own: -a Σ φφ' + b Σ φ² + c Σ φ⁴ + d N. It trusts its input, and is quick."
+
+    shape: tuple
+    hopping: float
+    quadratic: float
+    quartic: float
+    constant: float
+
+    values = "real"
+
+    def energy(self, x):
+        "Total action (...)."
+        square = x * x
+        return ((self.quadratic + self.quartic * square) * square - self.hopping / 2 * x * _around(x) + self.constant).sum((-2, -1))
+
+    def force(self, x):
+        "Minus its derivative."
+        return self.hopping * _around(x) - (2 * self.quadratic + 4 * self.quartic * x * x) * x
+
+
+# %% ../nbs/45_benchmark.ipynb #b47f6326
+def _nearest_action(surrogate, x):
+    "The φ⁴ action that is nearest to a surrogate's mean around the fields x (n, *shape)."
+    rng, many, sites = np.random.default_rng(0), np.tile(x, (10, 1, 1)), x[0].size
+    many = np.concatenate([x, rng.uniform(0.85, 1.15, (len(many), 1, 1)) * many + 0.1 * x.std() * rng.standard_normal(many.shape)])
+    energy = np.asarray(surrogate.mean(many), dtype=float)
+    if energy.shape != (len(many), 1) or not np.isfinite(energy).all():
+        raise ValueError(f"surrogate={type(surrogate.surrogate).__name__}: its means have shape {energy.shape}, or are not finite; expected one finite energy each, (n, 1)")
+    terms = [-(many * _around(many)).sum((1, 2)) / 2, (many**2).sum((1, 2)), (many**4).sum((1, 2)), np.full(len(many), sites)]
+    found = np.linalg.lstsq(np.stack(terms, 1), energy[:, 0], rcond=None)[0]
+    if not found[2] > 0:
+        raise ValueError(f"surrogate={type(surrogate.surrogate).__name__}: its mean goes with {found[2]:.2g} times the fourth power; expected a positive number, or no chain is held together")
+    return _NearestAction(x.shape[1:], *map(float, found))
+
+
+# %% ../nbs/45_benchmark.ipynb #33b8ddf6
+class _OfField(_Direct):
+    "A surrogate of fields, with the symmetries that its draws show, and where it knows its way."
+
+    def __init__(self, surrogate, x):
+        self.surrogate, self.farthest, self.grid = surrogate, float(np.abs(x).max()), getattr(surrogate, "grid", None)
+        self.process = _process_weights(surrogate) if isinstance(surrogate, FieldGP) else None
+        self.flip_symmetric, self.lattice_symmetric = _symmetries(surrogate, x.shape[1:], x[:12])
+
+    def mean(self, x):
+        "Mean energies (n, 1)."
+        if self.process is None:
+            return np.asarray(self.surrogate.predict(x).mean, dtype=float)
+        if self.surrogate.grid is not self.grid:
+            raise ValueError("surrogate=FieldGP: was fitted again since; expected approximate(model, surrogate, x) made after the fit")
+        return self.process[0] + _columns(x, self.surrogate.units, self.surrogate.options)[0] @ self.process[1:, None]
+
+
+def _process_weights(gp):
+    "The mean of a fitted FieldGP as constant and weights of its columns, away from what it has seen."
+    kept = np.flatnonzero(gp.weights >= 1e-4)
+    share, total = gp.weights[kept] / gp.weights[kept].sum(), np.zeros(1 + gp.columns.shape[1])
+    for part, k in zip(share, kept):
+        w = _weights(gp, gp.grid[k])
+        total[np.append(0, 1 + w.part)] += part * w.mean
+    return total
+
+
 # %% ../nbs/45_benchmark.ipynb #ed10be59
 def approximate(
     model,  # the exact Model, on a lattice of two dimensions
     surrogate,  # fitted
+    x=None,  # for a real field: fields (n, *shape) that the surrogate has learned from, at least 5
 ) -> tuple[Approximation, Subchain]:
     "The surrogate's law, by its table where it has one; and a walk in it, or near it, for exact chains."
     if not (isinstance(getattr(model, "shape", None), tuple) and callable(getattr(model, "energy", None))):
         raise ValueError(f"model={_shown(model)}: expected a Model with `shape`, a tuple, and `energy(x)`")
+    if site_values(model) == "real":
+        return _approximate_field(model, surrogate, x)
+    if x is not None:
+        raise ValueError(f"x={_shown(x)}: expected None, for spins need no examples here")
     try:
         law = Approximation(model, Tabulated(surrogate, model.shape))
         return law, Subchain(law, 10)
@@ -269,6 +482,22 @@ def approximate(
         if "3x3 patterns" not in str(error):
             raise
     return Approximation(model, _Direct(surrogate, model.shape)), Subchain(Approximation(model, _Nearest(surrogate, model.shape)), 10)
+
+
+# %% ../nbs/45_benchmark.ipynb #122440ba
+def _approximate_field(model, surrogate, x):
+    "The law of a real field, and a walk near it: two trajectories in the nearest action."
+    what = f"fields (n, {', '.join(map(str, model.shape))}), at least 5, that the surrogate has learned from"
+    if len(model.shape) != 2:
+        raise ValueError(f"model of shape {model.shape}: expected a lattice of two dimensions")
+    if x is None or np.ndim(x := _plain_array("x", x, what)) != 3 or len(x) < 5:
+        raise ValueError(f"x{'=None' if x is None else f' of shape {np.shape(x)}'}: expected {what}")
+    check_field(x, model.shape)
+    if isinstance(surrogate, type) or not callable(getattr(surrogate, "predict", None)):
+        raise ValueError(f"surrogate={_shown(surrogate)}: expected a fitted surrogate with `predict(x)`")
+    law = Approximation(model, _OfField(surrogate, x))
+    return law, Subchain(_nearest_action(law.surrogate, x), 2, moves="hmc")
+
 
 # %% ../nbs/45_benchmark.ipynb #b7400c4a
 @functools.lru_cache(maxsize=2)
@@ -300,18 +529,31 @@ def sample_law(
     *,
     draws: int = 2000,  # per chain
     chains: int = 8,  # independent chains
-    thin: int = 8,  # sweeps between two draws; without a table, rounded up to tens
+    thin: int = 8,  # sweeps or trajectories between two draws; without a table rounded up to whole proposals, of ten or two
     seed: int,  # of the chains
 ):  # as `sample` gives it, with configurations
     "Draw from a surrogate's law, in the fastest exact way that it permits."
     if not isinstance(law, Approximation) or not isinstance(walk, Subchain):
         raise ValueError(f"law={type(law).__name__}, walk={type(walk).__name__}: expected the pair that approximate(model, surrogate) gives")
     check_beta(beta), check_count("draws", draws, 10), check_count("chains", chains, 2), check_count("thin", thin), check_seed(seed)
+    if law.values == "real":
+        return _sample_field(law, walk, beta, draws, chains, thin, seed)
     if hasattr(law, "pattern_energies"):
         return sample(law, beta, draws=draws, chains=chains, thin=thin, burn_in=40 * max(law.shape), seed=seed, progress=False)
     if law.n_sites <= 16:
         return _listed_draws(law, beta, draws, chains, seed)
     return metropolis_hastings(law, beta, walk, draws=draws, chains=chains, thin=math.ceil(thin / 10), burn_in=50, seed=seed, progress=False)
+
+# %% ../nbs/45_benchmark.ipynb #f81c2ce7
+def _sample_field(law, walk, beta, draws, chains, thin, seed):
+    "Draw from the law of a real field, and look whether it held the chains."
+    run = metropolis_hastings(law, beta, walk, draws=draws, chains=chains, thin=math.ceil(thin / walk.steps), burn_in=50, seed=seed, progress=False)
+    farthest, known = float(np.abs(run["config"].values).max()), law.surrogate.farthest
+    if farthest > 3 * known:
+        raise ValueError(f"law of {type(law.surrogate.surrogate).__name__}: it lets fields grow to {farthest:.3g}, where {known:.3g} was the largest of its examples; "
+                         "expected a surrogate whose energy keeps them together")
+    return run
+
 
 # %% ../nbs/45_benchmark.ipynb #bf53f6df
 def _with_energy2(values, energy):
@@ -337,7 +579,8 @@ def _jackknife(table):
 def _long_run(model, beta, draws, thin):
     "A long run of an exact model: 32 chains."
     seed = int(np.random.SeedSequence(_number("truth", repr(model), repr(beta))).generate_state(1)[0])
-    return sample(model, beta, draws=draws, chains=32, thin=thin, burn_in=100 * max(model.shape), seed=seed, progress=False)
+    burn_in = 200 if site_values(model) == "real" else 100 * max(model.shape)  # trajectories forget sooner than sweeps
+    return sample(model, beta, draws=draws, chains=32, thin=thin, burn_in=burn_in, seed=seed, progress=False)
 
 
 def _number(*words):
@@ -437,7 +680,7 @@ def _learned(system, make, words):
     examples = labelled(system.model, 1 / system.training_temperature, system.examples, seed=_seed("examples", name, number))
     surrogate = make(_seed("surrogate", *words))
     silent = {"progress": False} if "progress" in surrogate.fit.__code__.co_varnames else {}
-    return surrogate.fit(*examples, **silent)
+    return surrogate.fit(*examples, **silent), examples.x
 
 
 def _at_temperature(system, law, walk, temperature, evidences, words):
@@ -460,7 +703,7 @@ def benchmark_row(
     *,
     evidences: Sequence[str] = EVIDENCES,  # kinds of evidence
     systems: Mapping = SYSTEMS,  # name -> System
-    methods: Mapping = METHODS,  # name -> function from a seed to an unfitted surrogate
+    methods: Mapping = METHODS,  # name -> function from a seed to an unfitted surrogate; those of METHODS have namesakes for fields
 ) -> list[dict]:  # one for each case: names, true and predicted bias, interval, corrected value, trust, evaluations, processor seconds
     "Walk the whole road once: examples, surrogate, ensemble, truth, and every kind of evidence. ValueError for what is not there."
     _check_names("system", [system], systems), _check_names("method", [method], methods), check_seed(seed)
@@ -469,9 +712,9 @@ def benchmark_row(
     words, start = (system, method, int(seed)), time.process_time()
     with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # doubts of a fit; what they do to the answers is what is counted here
-        surrogate = _learned(systems[system], methods[method], words)
+        surrogate, x = _learned(systems[system], _maker(systems[system], method, methods), words)
         fitted = time.process_time() - start
-        law, walk = approximate(systems[system].model, surrogate)
+        law, walk = approximate(systems[system].model, surrogate, x if site_values(systems[system].model) == "real" else None)
         cases = [case for t in systems[system].temperatures for case in _at_temperature(systems[system], law, walk, t, evidences, words)]
     return [dict(system=system, method=method, seed=int(seed), fit_seconds=fitted, examples=systems[system].examples, **case) for case in cases]
 
@@ -562,7 +805,7 @@ def run_benchmark(
     folder,  # where the rows go, one file each; made if it does not exist
     *,
     systems: Mapping = SYSTEMS,  # name -> System
-    methods: Mapping = METHODS,  # name -> function from a seed to an unfitted surrogate; of a module, if an executor is to run it
+    methods: Mapping = METHODS,  # name -> function from a seed to an unfitted surrogate; of a module, if an executor is to run it; those of METHODS have namesakes for fields
     repetitions: int = 10,  # rows of each system and method, numbered from 0
     executor=None,  # ProcessPoolExecutor, dask.distributed.Client(...).get_executor(), ...; None: here, one by one
     redo: Sequence[tuple] = (),  # rows (system, method, number) to be made again
@@ -572,7 +815,7 @@ def run_benchmark(
     s, m = _check_names("systems", systems, systems), _check_names("methods", methods, methods)
     jobs, again = _jobs(s, m, repetitions, redo)
     _check_pool(executor, progress)
-    settings = {(name, method): _settings(systems[name], methods[method]) for name in s for method in m}
+    settings = {(name, method): _settings(systems[name], _maker(systems[name], method, methods)) for name in s for method in m}
     _make_folder(folder)
     done = {job: None if job in again else _kept(_row_file(folder, job), job, settings[job[:2]]) for job in jobs}
     left = [(_row_file(folder, job), job, {job[0]: systems[job[0]]}, {job[1]: methods[job[1]]}, settings[job[:2]]) for job in jobs if done[job] is None]
@@ -614,7 +857,7 @@ def collect_benchmark(
     folder,  # where run_benchmark puts its rows
     *,
     systems: Mapping = SYSTEMS,  # name -> System
-    methods: Mapping = METHODS,  # name -> function from a seed to an unfitted surrogate
+    methods: Mapping = METHODS,  # name -> function from a seed to an unfitted surrogate; those of METHODS have namesakes for fields
 ) -> list[dict]:  # as run_benchmark gives them
     "The rows that are finished, whatever is missing. `ValueError` for a folder without rows."
     _check_names("systems", systems, systems), _check_names("methods", methods, methods)
@@ -622,7 +865,7 @@ def collect_benchmark(
     for system, make in ((s, m) for s in systems for m in methods):
         start = _row_file(folder, (system, make, 0)).name.removesuffix("00000.json")
         files = sorted(Path(folder).glob(f"{start}[0-9][0-9][0-9][0-9][0-9].json"))
-        settings = _settings(systems[system], methods[make]) if files else None
+        settings = _settings(systems[system], _maker(systems[system], make, methods)) if files else None
         found += [_kept(file, (system, make, int(file.stem[-5:])), settings) for file in files]
     if not (found := [content for content in found if content is not None]):
         raise ValueError(f"folder={_shown(str(folder))}: holds no finished rows of these systems and methods; expected a folder of run_benchmark")
