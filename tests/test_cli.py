@@ -201,12 +201,12 @@ def test_posterior_evidence_a_field_and_a_lattice_too_large_to_enumerate(tmp_pat
 
 
 def test_exact_chains_as_evidence_and_another_choice_of_probes(tmp_path):
-    for name, told in (("exact", 'evidence = "exact"\ndraws = 200'), ("active", 'choice = "active"\nprobes = 40')):
+    for name, told in (("exact", 'evidence = "exact"\ndraws = 200'), ("active", 'choice = "active"\nprobes = 40'), ("spanning", 'choice = "spanning"\nprobes = 40')):
         code, shown, said = run_study(GOOD.replace("probes = 60", told), tmp_path / name)
         assert code == 0, said
         found = json.loads((tmp_path / name / "out" / "report.json").read_text(encoding="utf-8"))
         settings = found["settings"]
-        assert settings["evidence"] == ("exact" if name == "exact" else "probe") and settings.get("choice", "active") == "active"
+        assert settings["evidence"] == ("exact" if name == "exact" else "probe") and settings.get("choice", name) == name
         for row in found["observables"].values():
             sigma = (row["high"] - row["low"]) / 3.92
             assert abs(row["predicted_bias"] - row["exact_bias"]) < 4.5 * sigma and row["verdict"].startswith(row["trust"] + ": ")

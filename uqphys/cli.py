@@ -98,7 +98,7 @@ KEYS = {
 KEYS["ensemble"] = {"draws": _whole(10, 5000), "chains": _whole(1, 8), "thin": _whole(1, 2),
                     "burn_in": Key(_burn_in, '"auto" or a whole number >= 0', "auto")}
 KEYS["bias"] = {"evidence": _choice(("probe", "posterior", "exact"), "probe"), "probes": _whole(5, 100),
-                "choice": _choice(("random", "stratified", "active"), "random"), "draws": _whole(50, 500),
+                "choice": _choice(("random", "stratified", "active", "spanning"), "random"), "draws": _whole(50, 500),
                 "estimator": _choice(("reweighting", "cumulant1", "cumulant2"), "reweighting"),
                 "observables": _several(lambda v: _NAMES[_NAMES.index(v)], 1, 8, _WANTED, ["energy", "abs_m", "m2", "susceptibility"])}
 
