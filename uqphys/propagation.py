@@ -8,7 +8,7 @@ __all__ = ['ADVICE', 'OBSERVABLES', 'EXPONENTS', 'Curves', 'predict_curves', 'Dr
 
 # %% ../nbs/44_propagation.ipynb #44-003
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -454,13 +454,14 @@ def propagate(
     *curves: Curves,  # of one or several lattices, with as many draws each
     between=None,  # dictionary of name -> (low, high): the range of beta that decides about trust; None for all of it
 ) -> BiasReport:  # one row for each number
-    "What the error of the energy does to a function of curves; `ValueError` if the surrogate's own curves have no answer."
+    "What the error of the energy does to a function of curves; `ValueError` if the surrogate's own curves have no answer, or for a bad range."
     _check_curves(curves, quantity)
     value = _numbers(quantity(*[Draw(c.betas, c.value, c.shape) for c in curves]))
     if unknown := [name for name, v in value.items() if not math.isfinite(v)]:
         raise ValueError(f"betas={curves[0].betas[0]:g} to {curves[0].betas[-1]:g}: the surrogate's own curves have no {unknown[0]} there; another range is needed")
+    between = _check_between(between, list(value), curves)
     rows = {which: pd.DataFrame([_numbers(quantity(*d)) for d in _members(curves, which)], columns=list(value)) for which in ("surrogate", "exact")}
-    return _quote(pd.Series(value), rows["surrogate"], rows["exact"], curves, between or {})
+    return _quote(pd.Series(value), rows["surrogate"], rows["exact"], curves, between)
 
 # %% ../nbs/44_propagation.ipynb #44-048
 def _numbers(result):
@@ -480,6 +481,20 @@ def _check_curves(curves, quantity=print):
     counts = {len(c.exact["log_z"]) for c in curves}
     if len(counts) > 1:
         raise ValueError(f"curves with {' and '.join(map(str, sorted(counts)))} draws: as many are needed for each lattice")
+
+
+def _check_between(between, names, curves):
+    "Ranges of beta by name, inside the grids."
+    what = f"expected None, or a dictionary from {', '.join(names)} to (low, high), low <= high, within the betas of the curves"
+    if between is not None and not isinstance(between, Mapping):
+        raise ValueError(f"between={_shown(between)}: {what}")
+    least, most = min(c.betas[0] for c in curves) - 1e-9, max(c.betas[-1] for c in curves) + 1e-9
+    for name, pair in (between or {}).items():
+        numbers = pair is None or (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(v, (int, float)) for v in pair))
+        if name not in names or not numbers or (pair is not None and not least <= pair[0] <= pair[1] <= most):
+            raise ValueError(f"between[{_shown(name)}]={_shown(pair)}: {what}")
+    return dict(between or {})
+
 
 # %% ../nbs/44_propagation.ipynb #44-050
 def _quote(value, surrogate, exact, curves, between):
