@@ -10,7 +10,7 @@ from scipy import stats
 from uqphys import field_gp as module
 from uqphys.architectures import LocalEnergyNet
 from uqphys.bnn import LastLayer
-from uqphys.field_gp import FieldGP, action_terms, distinct_fields, field_forms, field_leave_one_out, site_descriptors
+from uqphys.field_gp import FieldGP, action_terms, distinct_fields, field_features, field_forms, field_leave_one_out, site_descriptors
 from uqphys.models import Phi4, random_fields
 from uqphys.sampling import sample
 
@@ -329,7 +329,7 @@ HOLE[3, 1, 2], INFINITE[0, 0, 0] = np.nan, np.inf
 MASKED = np.ma.masked_array(X, mask=X > 1)
 BAD_FIELDS = [(HOLE, "nan"), (INFINITE, "inf"), (MASKED, "mask"), (X > 0, "bool"), (X * 1j, "complex"), (1.0, "1.0"), (np.ones(4), r"\(4,\)"),
               (np.ones((2, *(2,) * 5)), r"\(2, 2, 2"), (X[:0], r"\(0, 4, 4\)"), ("up", "up"), ([[1.0], [1.0, 2.0]], "1.0"), (1e76 * X, "e\\+7")]
-CALLS = [("field_forms", field_forms), ("distinct_fields", distinct_fields), ("action_terms", action_terms), ("site_descriptors", site_descriptors), ("FieldGP", GP.predict)]
+CALLS = [("field_forms", field_forms), ("distinct_fields", distinct_fields), ("action_terms", action_terms), ("site_descriptors", site_descriptors), ("field_features", field_features), ("FieldGP", GP.predict)]
 ROWS = [(f"field_gp.{name}", lambda t, f=f, v=v: f(v), "x", shown, "expected|must be") for name, f in CALLS for v, shown in BAD_FIELDS]
 ROWS += [("field_gp.FieldGP", lambda t, v=v: FieldGP().fit(v, Y), "x", shown, "expected|must be") for v, shown in BAD_FIELDS if isinstance(v, np.ndarray) and v.shape == X.shape]
 for name, values in {"lengths": [(), (0.0,), (np.nan,), (True,), 1.0, "ab", (1e4,)], "linear": [(-1.0,), (), None], "nuggets": [(0.0,), [np.inf]], "growths": [(-1.0,), (31.0,)]}.items():
