@@ -482,7 +482,7 @@ def _check_curves(curves, quantity=print):
     if len(counts) > 1:
         raise ValueError(f"curves with {' and '.join(map(str, sorted(counts)))} draws: as many are needed for each lattice")
 
-
+# %% ../nbs/44_propagation.ipynb #739e83bc
 def _check_between(between, names, curves):
     "Ranges of beta by name, inside the grids."
     what = f"expected None, or a dictionary from {', '.join(names)} to (low, high), low <= high, within the betas of the curves"
@@ -494,7 +494,6 @@ def _check_between(between, names, curves):
         if name not in names or not numbers or (pair is not None and not least <= pair[0] <= pair[1] <= most):
             raise ValueError(f"between[{_shown(name)}]={_shown(pair)}: {what}")
     return dict(between or {})
-
 
 # %% ../nbs/44_propagation.ipynb #44-050
 def _quote(value, surrogate, exact, curves, between):
