@@ -659,10 +659,7 @@ def _seed(*words):
 def _reported(report, known, seconds):
     "The cases of a report as plain dictionaries."
     columns = ["surrogate", "predicted_bias", "low", "high", "corrected", "error", "trust", "exact_evaluations"]
-    table = report.table[columns].join(known)
-    if report.settings["evidence"] != "exact":  # the surrogate's own averages cost no exact energy: those of its long run are corrected
-        table["corrected"] = table["exact"] + table["true_bias"] - table["predicted_bias"]
-    rows = table.reset_index().to_dict("records")
+    rows = report.table[columns].join(known).reset_index().to_dict("records")
     return [{k: _plain(v) for k, v in row.items()} | dict(evidence=report.settings["evidence"], seconds=seconds) for row in rows]
 
 
