@@ -1,34 +1,23 @@
 """The study of observables from couplings: its results, its smallest run, interrupted and resumed, and its counting on cases whose count is known."""
-import importlib.util
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from study import STUDIES, load_study
 
 from uqphys.couplings import COUPLINGS, OUTPUTS, couplings
 from uqphys.exact import BETA_C, all_states, enumerate_states, kaufman, transfer_matrix
 from uqphys.models import Ising
 
-FOLDER = Path(__file__).parents[1] / "studies"
 
-
-def loaded():
-    "The study as a module of its own."
-    spec = importlib.util.spec_from_file_location("observables_study", FOLDER / "observables.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-study = loaded()
+study = load_study("observables.py")
 
 
 @pytest.fixture(scope="module")
 def told():
-    return json.loads((FOLDER / "observables.json").read_text())
+    return json.loads((STUDIES / "observables.json").read_text())
 
 
 # ---- what the study found
@@ -102,7 +91,7 @@ QUICK = {"64 runs": study.QUICK["64 runs"]}
 def smallest(tmp_path_factory):
     "A run that is interrupted at its last row, then continued; and which rows were made when."
     folder = tmp_path_factory.mktemp("observables")
-    mine, made = loaded(), []
+    mine, made = load_study("observables.py"), []
     whole, classify = mine.network, mine.classifier
 
     def stopped(*args):

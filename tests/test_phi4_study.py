@@ -1,35 +1,24 @@
 """The study of learned φ⁴ actions: its results, its smallest run, interrupted and resumed, and its judge on cases whose answer is known."""
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
+from study import STUDIES, load_study
 
 from uqphys.analysis import correlation_length, estimates
 from uqphys.bias import Approximation
 from uqphys.models import Phi4
 from uqphys.sampling import sample
 
-FOLDER = Path(__file__).parents[1] / "studies"
 
-
-def loaded():
-    "The study as a module of its own."
-    spec = importlib.util.spec_from_file_location("phi4_study", FOLDER / "phi4.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-study = loaded()
+study = load_study("phi4.py")
 fields = np.random.default_rng(0).normal(size=(6, 8, 8))
 
 
 @pytest.fixture(scope="module")
 def told():
-    return json.loads((FOLDER / "phi4.json").read_text())
+    return json.loads((STUDIES / "phi4.json").read_text())
 
 
 # ---- actions and what is measured
@@ -107,7 +96,7 @@ SMALL = dict(cases=("wrong power",), lambdas=(8.0,), seeds=2, sizes=study.QUICK)
 def smallest(tmp_path_factory):
     "A run that is interrupted in its second row, then continued; and which rows were made when."
     folder = tmp_path_factory.mktemp("phi4")
-    mine, made = loaded(), []
+    mine, made = load_study("phi4.py"), []
     whole = mine.row
 
     def stopped(case, lam, seed, sizes):

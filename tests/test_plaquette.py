@@ -2,25 +2,15 @@
 
 The numbers of the page are computed here once more from the raw rows, by other lines; the statistics must refuse uncorrected numbers.
 """
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import chi2
+from study import STUDIES, load_study
 
-STUDIES = Path(__file__).resolve().parents[1] / "studies"
 EXACT_4_8 = 2.457516  # by transfer matrix, see the page
 OBSERVABLES = ("abs_m", "susceptibility", "specific_heat")
-
-
-def script(name):
-    "A script of studies/ as a module."
-    spec = importlib.util.spec_from_file_location(name, STUDIES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def read(name):
@@ -140,7 +130,7 @@ def test_fifty_times_fewer_than_plain_and_five_times_fewer_than_delayed_acceptan
 
 @pytest.mark.parametrize("name", ["plaquette", "cost"])
 def test_an_interrupted_study_goes_on_where_it_stopped(name, tmp_path, monkeypatch):
-    module, made = script(name), []
+    module, made = load_study(f"{name}.py"), []
 
     def make(label, broken):
         made.append(label)
@@ -165,7 +155,7 @@ def test_an_interrupted_study_goes_on_where_it_stopped(name, tmp_path, monkeypat
 
 
 def test_the_smallest_run_of_the_critical_temperature(tmp_path):
-    module = script("plaquette")
+    module = load_study("plaquette.py")
     rows = module.main(seeds=1, large=0, scale=0.2, folder=tmp_path / "rows", out=tmp_path / "study.json", only=["exact-4"])
     found = rows["exact-4"]
     assert abs(found["T"] - EXACT_4_8) < 4 * found["error"] and found["sweeps"] == 2 * 2 * 8 * 1200 * 8
@@ -175,7 +165,7 @@ def test_the_smallest_run_of_the_critical_temperature(tmp_path):
 
 
 def test_the_smallest_run_of_the_cost(tmp_path):
-    module = script("cost")
+    module = load_study("cost.py")
     rows = module.main(seeds=1, scale=0.1, folder=tmp_path / "rows", out=tmp_path / "cost.json", only=["pairs-3-0"])
     for name in OBSERVABLES:
         p = rows["pairs-3-0"][name]["probes"]
@@ -183,7 +173,7 @@ def test_the_smallest_run_of_the_cost(tmp_path):
 
 
 def test_the_bias_inside_an_ensemble_is_that_of_the_exact_weights():
-    module = script("cost")
+    module = load_study("cost.py")
     from uqphys.bias import Approximation
     from uqphys.sampling import sample
 

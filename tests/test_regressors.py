@@ -1,14 +1,12 @@
 """The comparison of regressors: its targets, its rules, its finished pieces, what it found, and one cell of its table again."""
-import importlib.util
 import itertools
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
+from study import STUDIES, load_study
 
-STUDIES = Path(__file__).parents[1] / "studies"
 TOLD = json.loads((STUDIES / "regressors.json").read_text())
 ROWS = {(row["task"], row["n"], row["regressor"]): row for row in TOLD["rows"]}
 TASKS = ("energy", "squared force", "structure factor")
@@ -19,10 +17,7 @@ NAMES = (*NETWORKS, "boosting, raw", "boosting, features", "ridge, features")
 @pytest.fixture(scope="module")
 def study():
     "The program of the study."
-    spec = importlib.util.spec_from_file_location("study_of_regressors", STUDIES / "regressors.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_study("regressors.py")
 
 
 def left(task, name, n=500):

@@ -1,5 +1,4 @@
 """The study of learned samplers: what its page says is in its rows; its smallest run is made, interrupted, and continued."""
-import importlib.util
 import json
 import math
 from pathlib import Path
@@ -7,19 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import special, stats
+from study import STUDIES, load_study
 
-STUDIES = Path(__file__).resolve().parents[1] / "studies"
 SMALL = {"repetitions": 3, "free_draws": 400, "draws": 2000, "samples": 100, "chain_draws": 800, "exact_draws": 400}
-
-
-def load():
-    spec = importlib.util.spec_from_file_location("study_of_samplers", STUDIES / "samplers.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-study = load()
+study = load_study("samplers.py")
 TOLD = json.loads((STUDIES / "samplers.json").read_text(encoding="utf-8"))
 ROWS = TOLD["rows"]
 LEARNED = [r for r in ROWS if "methods" in r]
