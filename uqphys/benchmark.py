@@ -28,7 +28,8 @@ __all__ = ['OBSERVABLES', 'SYSTEMS', 'METHODS', 'FIELD_METHODS', 'EVIDENCES', 'N
            'last_layer', 'ensemble_net', 'hmc_net', 'penalty_net', 'shell_gp', 'mixture_net', 'field_last_layer',
            'field_ensemble', 'field_hmc', 'field_penalty', 'field_process', 'field_mixture', 'field_pairs', 'tabulate',
            'Tabulated', 'approximate', 'sample_law', 'true_bias', 'benchmark_row', 'run_benchmark', 'collect_benchmark',
-           'summarise_benchmark', 'benchmark_goals', 'plot_benchmark', 'save_benchmark', 'load_benchmark']
+           'summarise_benchmark', 'benchmark_goals', 'plot_benchmark', 'save_benchmark', 'load_benchmark',
+           'restore_benchmark']
 
 # %% ../nbs/45_benchmark.ipynb #9708c294
 from .analysis import observable_series
@@ -57,7 +58,8 @@ class System:
     examples: int = 30  # exact energies to fit a surrogate to
     truth: str = "enumeration"  # or "long runs"
     draws: int = 2000  # per chain, of the surrogate's ensemble of eight chains
-    long_draws: int = 1000  # per chain, of the "long runs" of 32 chains
+    average_draws: int = 10_000  # per chain, of the run of 32 chains that the surrogate's own averages come from
+    long_draws: int = 10_000  # per chain, of the "long runs" of 32 chains
     thin: int = 8  # sweeps between two draws, of a field trajectories
     probes: int = 100  # exact energies for the evidence "probe"
     choice: str = "spanning"  # of the probes, see predict_bias
@@ -81,7 +83,7 @@ def _check_system(self):
     accepted += ("phi2", "phi4") if real else ()
     if unknown := [name for name in self.observables if not isinstance(name, str) or name not in accepted]:
         raise ValueError(f"observables={_shown(unknown[0])}: accepted are {', '.join(accepted)}")
-    for name, least in (("examples", 5), ("draws", 20), ("long_draws", 20), ("thin", 1), ("probes", 5), ("exact_draws", 20)):
+    for name, least in (("examples", 5), ("draws", 20), ("average_draws", 20), ("long_draws", 20), ("thin", 1), ("probes", 5), ("exact_draws", 20)):
         check_count(name, getattr(self, name), least)
     _check_choice(self.choice)
     _check_truth(self.truth, math.prod(self.model.shape), real)
@@ -105,10 +107,10 @@ def _check_truth(truth, sites, real):
 
 # %% ../nbs/45_benchmark.ipynb #4c35f18c
 SYSTEMS = {
-    "ising 4x4": System(Ising((4, 4), J2=0.1, K=0.2), (2.6, 3.2), 3.25),
-    "ising 8x8": System(Ising((8, 8), J2=0.1, K=0.2), (2.6, 3.2), 3.25, truth="long runs", draws=1000),
-    "plaquette 8x8": System(Ising((8, 8), K=0.2), (2.5,), 3.0, truth="long runs", draws=1000, thin=16),
-    "ising 16x16": System(Ising((16, 16), J2=0.1, K=0.2), (2.6, 3.2), 3.25, truth="long runs", draws=500, thin=16),
+    "ising 4x4": System(Ising((4, 4), J2=0.1, K=0.2), (2.4, 2.6, 3.2, 4.0), 3.25, average_draws=5000),
+    "ising 8x8": System(Ising((8, 8), J2=0.1, K=0.2), (2.6, 3.2, 4.0), 3.25, truth="long runs"),
+    "plaquette 8x8": System(Ising((8, 8), K=0.2), (2.5, 2.8, 3.2), 3.0, truth="long runs", thin=16),
+    "ising 16x16": System(Ising((16, 16), J2=0.1, K=0.2), (2.6, 3.2, 4.0), 3.25, truth="long runs", draws=1000, average_draws=5000, long_draws=5000, thin=16),
 }
 
 # %% ../nbs/45_benchmark.ipynb #d813cfbd
@@ -161,7 +163,7 @@ CorrugatedPhi4.energy, CorrugatedPhi4.force, CorrugatedPhi4.observables = _corru
 
 
 # %% ../nbs/45_benchmark.ipynb #c02c6e1c
-SYSTEMS["phi4 8x8"] = System(CorrugatedPhi4((8, 8), 0.35, 1.0, 0.3, 3.0), (1.0,), 1.25, examples=60, truth="long runs", draws=400, long_draws=1200, thin=2,
+SYSTEMS["phi4 8x8"] = System(CorrugatedPhi4((8, 8), 0.35, 1.0, 0.3, 3.0), (1.0, 1.1), 1.25, examples=60, truth="long runs", draws=400, average_draws=400, long_draws=2000, thin=2,
                              observables=("energy", "phi2", "abs_m", "susceptibility"))
 
 
@@ -213,7 +215,7 @@ def mixture_net(seed: int):  # of the surrogate
     "A committee of mixture density networks with two components."
     from uqphys.mdn import MixtureDensityNet
 
-    return MixtureDensityNet(_network(seed), components=2, members=8, seed=seed)
+    return MixtureDensityNet(_network(seed), components=2, mixing="constant", members=8, seed=seed)
 
 
 METHODS = {"last layer": last_layer, "HMC": hmc_net, "penalty": penalty_net, "ensemble": ensemble_net, "GP": shell_gp, "MDN": mixture_net, "pair sum": too_simple}
@@ -266,7 +268,7 @@ def field_mixture(seed: int):  # of the surrogate
     "`mixture_net` for a real field."
     from uqphys.mdn import MixtureDensityNet
 
-    return MixtureDensityNet(_field_network(seed), components=2, members=8, seed=seed)
+    return MixtureDensityNet(_field_network(seed), components=2, mixing="constant", members=8, seed=seed)
 
 
 def field_pairs(seed: int):  # of the surrogate
@@ -531,18 +533,20 @@ def sample_law(
     chains: int = 8,  # independent chains
     thin: int = 8,  # sweeps or trajectories between two draws; without a table rounded up to whole proposals, of ten or two
     seed: int,  # of the chains
-):  # as `sample` gives it, with configurations
+    keep: str = "configs",  # or "observables", for averages only
+):  # as `sample` gives it
     "Draw from a surrogate's law, in the fastest exact way that it permits."
     if not isinstance(law, Approximation) or not isinstance(walk, Subchain):
         raise ValueError(f"law={type(law).__name__}, walk={type(walk).__name__}: expected the pair that approximate(model, surrogate) gives")
     check_beta(beta), check_count("draws", draws, 10), check_count("chains", chains, 2), check_count("thin", thin), check_seed(seed)
     if law.values == "real":
         return _sample_field(law, walk, beta, draws, chains, thin, seed)
+    told = dict(draws=draws, chains=chains, seed=seed, keep=keep, progress=False)
     if hasattr(law, "pattern_energies"):
-        return sample(law, beta, draws=draws, chains=chains, thin=thin, burn_in=40 * max(law.shape), seed=seed, progress=False)
+        return sample(law, beta, thin=thin, burn_in=40 * max(law.shape), **told)
     if law.n_sites <= 16:
         return _listed_draws(law, beta, draws, chains, seed)
-    return metropolis_hastings(law, beta, walk, draws=draws, chains=chains, thin=math.ceil(thin / 10), burn_in=50, seed=seed, progress=False)
+    return metropolis_hastings(law, beta, walk, thin=math.ceil(thin / 10), burn_in=50, **told)
 
 # %% ../nbs/45_benchmark.ipynb #f81c2ce7
 def _sample_field(law, walk, beta, draws, chains, thin, seed):
@@ -575,7 +579,7 @@ def _jackknife(table):
     return table[:, 0], np.sqrt((n - 1) / n * ((rest - rest.mean(1, keepdims=True)) ** 2).sum(1))
 
 # %% ../nbs/45_benchmark.ipynb #6c6fb513
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=12)
 def _long_run(model, beta, draws, thin):
     "A long run of an exact model: 32 chains."
     seed = int(np.random.SeedSequence(_number("truth", repr(model), repr(beta))).generate_state(1)[0])
@@ -614,7 +618,7 @@ def _long_truth(law, walk, beta, names, draws, thin, seed):
     "Exact values and biases with their errors, by long runs."
     run, chains = _long_run(law.exact, beta, draws, thin), {}
     bias, error, share = _reweighted(run, law, beta, names)
-    cheap = sample_law(law, walk, beta, draws=draws, chains=32, thin=thin, seed=seed) if hasattr(law, "pattern_energies") or share < 0.1 else None
+    cheap = sample_law(law, walk, beta, draws=draws, chains=32, thin=thin, seed=seed, keep="observables") if share < (0.5 if hasattr(law, "pattern_energies") else 0.1) else None
     for which, ensemble in (("exact", run), ("cheap", cheap)):
         if ensemble is not None:
             values = observable_series(ensemble)
@@ -684,11 +688,13 @@ def _at_temperature(system, law, walk, temperature, evidences, words):
     "The cases of one temperature."
     words, beta = (*words, repr(float(temperature))), 1 / temperature
     ensemble = sample_law(law, walk, beta, draws=system.draws, thin=system.thin, seed=_seed("ensemble", *words))
+    longer = sample_law(law, walk, beta, draws=system.average_draws, chains=32, thin=2, seed=_seed("average", *words), keep="observables")
     known = true_bias(law, walk, beta, system.observables, truth=system.truth, draws=system.long_draws, thin=system.thin, seed=_seed("truth", *words))
     cases = []
     for evidence in evidences:
         start = time.process_time()
         report = _ask(law, walk, ensemble, system, evidence, _seed(evidence, *words))
+        report = report if evidence == "exact" else report.with_longer_run(longer)
         cases += _reported(report, known, time.process_time() - start)
     return [dict(case, temperature=float(temperature)) for case in cases]
 
@@ -1030,13 +1036,14 @@ def save_benchmark(
     origins = [dict(t) for t in dict.fromkeys(tuple((k, c[k]) for k in ("version", "commit", "clean")) for c in contents)]
     settings = {f"{c['system']}, {c['method']}": c["settings"] for c in contents}
     failed = [[c["system"], c["method"], c["seed"], c["failed"]] for c in contents if c["failed"]]
-    told = dict(origins=origins, seconds=round(sum(c["seconds"] for c in contents)), failed=failed, settings=settings, cases=columns)
+    rows = [[c["system"], c["method"], c["seed"], origins.index({k: c[k] for k in ("version", "commit", "clean")}), round(c["seconds"], 2)] for c in contents]
+    told = dict(origins=origins, seconds=round(sum(c["seconds"] for c in contents)), failed=failed, settings=settings, rows=rows, cases=columns)
     write_file(path, json.dumps(told) + "\n")
 
 # %% ../nbs/45_benchmark.ipynb #62b7b535
 def load_benchmark(
     path,  # of a file that save_benchmark wrote
-) -> tuple[pd.DataFrame, dict]:  # the cases; and origins (version, commit, clean), seconds, failed, settings
+) -> tuple[pd.DataFrame, dict]:  # the cases; and origins (version, commit, clean), seconds, failed, settings, rows
     "Read a benchmark. `ValueError` names a file that is not there, or not whole."
     try:
         told = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -1046,3 +1053,24 @@ def load_benchmark(
     except (OSError, TypeError, AttributeError, LookupError, ValueError) as error:
         raise ValueError(f"path={str(path)!r}: cannot be read ({type(error).__name__}: {str(error):.80}); expected a file that save_benchmark wrote") from None
     return table, told
+
+# %% ../nbs/45_benchmark.ipynb #387fce03
+def restore_benchmark(
+    path,  # of a file that save_benchmark wrote
+    folder,  # where its rows go, one file each, as run_benchmark keeps them; files that are there already are left alone
+) -> int:  # how many files were written
+    "Put the rows of a results file into a folder, to go on from there. `ValueError` for a file or folder that cannot be used."
+    table, told = load_benchmark(path)
+    if "rows" not in told:
+        raise ValueError(f"path={str(path)!r}: does not tell its rows; expected a file that save_benchmark wrote")
+    _make_folder(folder)
+    written, failed = 0, {tuple(f[:3]): f[3] for f in told["failed"]}
+    parts = {key: part.to_dict("records") for key, part in table[list(NEEDED)].groupby(["system", "method", "seed"])}
+    for system, method, seed, origin, seconds in told["rows"]:
+        if (file := _row_file(folder, job := (system, method, seed))).exists():
+            continue
+        rows = [{k: _plain(v) for k, v in row.items()} for row in parts.get(job, [])]
+        content = dict(zip(("system", "method", "seed"), job)) | told["origins"][origin] | dict(seconds=seconds, settings=told["settings"][f"{system}, {method}"], rows=rows, failed=failed.get(job))
+        write_file(file, json.dumps(content | dict(digest=_number(rows, failed.get(job)) % 2**48), indent=1) + "\n")
+        written += 1
+    return written

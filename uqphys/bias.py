@@ -22,7 +22,7 @@ import xarray as xr
 from scipy.stats import norm
 from scipy.stats import t as t_law
 
-from .analysis import DERIVED, format_uncertainty, gamma_error, observable_series
+from .analysis import DERIVED, estimates, format_uncertainty, gamma_error, observable_series
 from .exact import enumerate_states
 from .field_gp import FieldGP, distinct_fields, field_features, field_forms, field_leave_one_out
 from .lattice_gp import LatticeGP, distinct_rows, lattice_features, leave_one_out, symmetric_forms
@@ -185,12 +185,14 @@ def class_weights(
     if difference.ndim != 2 or difference.shape[1:] != counts.shape or not np.isfinite(difference).all():
         bad = difference[~np.isfinite(difference)][:1] if difference.shape[1:] == counts.shape else difference.shape
         raise ValueError(f"difference={bad}: expected finite numbers of shape (k, {len(counts)})")
+    if counts.dtype.kind not in "iuf" or not (counts >= 0).all() or not counts.any():
+        raise ValueError(f"counts={counts.tolist()!r:.60}: expected numbers of draws, none negative and one positive")
     share, beta = counts / counts.sum(), check_beta(beta)
     x = beta * (difference - (difference @ share)[:, None])
     if estimator == "reweighting":
         w = np.exp(-(x - x.min(1, keepdims=True)))
         return w / (w @ share)[:, None]
-    if estimator not in ESTIMATORS:
+    if not isinstance(estimator, str) or estimator not in ESTIMATORS:
         raise ValueError(f"estimator={estimator!r}: expected one of {', '.join(ESTIMATORS)}")
     second = 0.5 * (x**2 - (x**2 @ share)[:, None]) if estimator == "cumulant2" else 0.0
     return 1 - x + second
@@ -321,7 +323,7 @@ def _reservations(surrogate, belief):
     if not belief.epistemic.any():
         reasons.append("the surrogate offers no uncertainty")
     if getattr(surrogate, "spare", np.inf) < 10:
-        reasons.append(f"its distinct training energies leave {surrogate.spare} to judge it by; 10 are needed")
+        reasons.append(f"its distinct training energies leave {max(surrogate.spare, 0):.0f} to judge it by; 10 are needed")
     return [Doubt(reason, "probes") for reason in reasons]
 
 
@@ -567,7 +569,7 @@ def find_valley(
     if len(levels) < 3:
         return None
     width = max(0.15 * v.std(), 1.5 * np.diff(levels).max() if len(levels) < 100 else 0.0)
-    grid = np.linspace(v[v.argmin()], v.max(), 121)
+    grid = np.linspace(v.min(), v.max(), 121)
     share, edges = np.histogram(v, 400)
     density = np.exp(-0.5 * ((grid[:, None] - (edges[1:] + edges[:-1]) / 2) / width) ** 2) @ share
     left, right = np.maximum.accumulate(density), np.maximum.accumulate(density[::-1])[::-1]
@@ -778,11 +780,18 @@ def _evaluate(believed, data, names, estimator, missed):
     bias = plain[:, None] - _averages(believed.draws, data, names, estimator) + missed.value[:, None]
     noise, noise_corrected, _ = _sampling_errors(believed.centre, data, names, estimator)
     normal = norm.ppf((np.arange(256) + 0.5) / 256)
+    bias, noise, noise_corrected = (_without_dust(v, plain) for v in (bias, noise, noise_corrected))
     spreads = np.hypot(noise, missed.error)
     low, high = np.array([np.quantile(np.add.outer(b, e * normal), [0.025, 0.975]) for b, e in zip(bias, spreads)]).T
     mean, error = bias.mean(1), np.sqrt(bias.var(1) + noise_corrected**2 + missed.error**2)
     more = _more_probes(believed.facts.get("probes", math.nan), bias.var(1) + missed.error**2, noise**2)
     return dict(surrogate=plain, predicted_bias=mean, low=low, high=high, corrected=plain - mean, error=error, more_probes=more)
+
+
+def _without_dust(values, size):
+    "Values (observables, ...), with zero for what is only rounding beside the size (observables,)."
+    least = 1e-13 * np.abs(size).reshape(len(size), *(1,) * (values.ndim - 1))
+    return np.where(np.abs(values) <= least, 0.0, values)
 
 
 def _more_probes(probes, doubt, noise):
@@ -896,11 +905,16 @@ def _check_probes(probes, approximation, evidence):
     "Probes as a count, or as configurations of the right shape."
     if evidence == "posterior":
         return 0
-    if isinstance(probes, (bool, str, float)) or probes is None or not (isinstance(probes, (int, np.integer)) or np.ndim(probes)):
-        raise ValueError(f"probes={probes!r}: expected a number >= 5, or configurations (n, {', '.join(map(str, approximation.shape))})")
-    if np.ndim(probes) == 0:
+    if isinstance(probes, (int, np.integer)) and not isinstance(probes, bool):
         return check_count("probes", probes, 5)
-    x, real = np.asarray(probes), approximation.values == "real"
+    what = f"a number >= 5, or configurations (n, {', '.join(map(str, approximation.shape))})"
+    try:
+        x = np.asarray(probes)
+    except ValueError:
+        x = np.array(None)  # ragged
+    if not x.ndim or x.dtype.kind not in "iuf":
+        raise ValueError(f"probes={probes!r:.60}: expected {what}")
+    real = approximation.values == "real"
     (check_field if real else check_spins)(x, approximation.shape, "probes")
     x, (forms, distinct, *_) = x.reshape(-1, *approximation.shape).astype(np.float64 if real else np.int8), _tools(approximation.values)
     found = distinct(forms(x, approximation.flip_symmetric, approximation.lattice_symmetric))[0]
@@ -923,11 +937,10 @@ def _check_request(approximation, ensemble, observables, evidence, estimator):
     names = [observables] if isinstance(observables, str) else list(observables) if np.iterable(observables) else []
     if not names:
         raise ValueError(f"observables={observables!r}: expected at least one of {', '.join(available)}")
-    names = list(dict.fromkeys(names))
     for name in names:
-        if name not in available:
-            raise ValueError(f"observables={name!r}: unknown; this ensemble offers {', '.join(available)}")
-    return names
+        if not isinstance(name, str) or name not in available:
+            raise ValueError(f"observables={name!r:.60}: unknown; this ensemble offers {', '.join(available)}")
+    return list(dict.fromkeys(names))
 
 # %% ../nbs/40_bias.ipynb #40-057
 def _available(approximation, ensemble):
@@ -981,6 +994,31 @@ def exact_bias(
         values.append(_combine(means, names, beta, n_sites)[:, 0])
     return pd.DataFrame({"exact": values[0], "exact_bias": values[1] - values[0]}, index=pd.Index(names, name="observable"))
 
+# %% ../nbs/40_bias.ipynb #76cedc27
+def _with_longer_run(
+    self,
+    run,  # a Dataset of `sample(approximation, ...)` at the same temperature; it needs no configurations
+):
+    "The same prediction, with the surrogate's averages from another run, and so the corrected ones. `ValueError` for a run of another law."
+    if self.settings.get("evidence") == "exact":
+        raise ValueError("report with evidence='exact': its corrected values are averages of an exact chain; expected one from predict_bias")
+    if not isinstance(run, xr.Dataset) or "beta" not in run.attrs or not math.isclose(run.attrs["beta"], self.settings.get("beta", 0), rel_tol=1e-12):
+        beta = run.attrs.get("beta") if isinstance(run, xr.Dataset) else None
+        raise ValueError(f"run={type(run).__name__} with beta={beta}: expected a Dataset of sample() at beta={self.settings.get('beta')}")
+    found, table, settings = estimates(run), self.table.copy(), dict(self.settings, longer_run=int(run.sizes["chain"] * run.sizes["draw"]))
+    if missing := [name for name in table.index if name not in found]:
+        raise ValueError(f"run without {', '.join(missing)}: expected every observable of the report")
+    value, noise = (np.array([getattr(found[name], part) for name in table.index]) for part in ("value", "error"))
+    sigma = (table["high"] - table["low"]).to_numpy() / (2 * norm.ppf(0.975))
+    for name, new, wide in zip(table.index, value, 6 * np.hypot(np.maximum(table["error"], sigma), noise)):
+        if abs(new - table.loc[name, "surrogate"]) > wide + 1e-9 * abs(new):
+            raise ValueError(f"run: its {name} is {new:.6g}, that of the report's ensemble {table.loc[name, 'surrogate']:.6g}; expected a run of the same approximation")
+    table = table.assign(surrogate=value, corrected=value - table["predicted_bias"], error=np.hypot(sigma, noise))
+    return BiasReport(table, self.verdicts, settings)
+
+
+BiasReport.with_longer_run = _with_longer_run
+
 # %% ../nbs/40_bias.ipynb #40-064
 def _rehearsal_seeds(make_surrogate, training, evidences, seed):
     "Refuse by name what cannot be rehearsed; four independent seeds for the four things that are drawn."
@@ -1009,7 +1047,10 @@ def rehearse(
     "Walk the whole road once, from new training data to the report, where the exact bias is known by enumeration."
     data, make, chain, ask = _rehearsal_seeds(make_surrogate, training, evidences, seed)
     examples = labelled(truth, beta if training_beta is None else training_beta, training, seed=data)
-    surrogate = make_surrogate(make).fit(*examples, progress=False)
+    surrogate = make_surrogate(make)
+    if not callable(getattr(surrogate, "fit", None)):
+        raise ValueError(f"make_surrogate: gave {surrogate!r:.60}; expected an unfitted surrogate with `fit(x, y)`")
+    surrogate.fit(*examples, progress=False)
     approximation, names = Approximation(truth, surrogate), list(observables)
     ensemble = sample(approximation, beta, draws=draws, chains=chains, thin=8, burn_in=200, seed=chain, progress=False)
     known = exact_bias(approximation, beta, names)

@@ -884,6 +884,18 @@ def _draws(self, x, index, row, known):
 ExtensiveGP.predict = _predict
 
 # %% ../nbs/322_lattice_kernels.ipynb #322-063
+def _degrees_left(self):
+    "Degrees of freedom that the distinct examples leave to judge the process by, after its coefficients took theirs."
+    fitted = _check_fitted(self)
+    first = distinct_rows(symmetric_forms(fitted.x, self.kernels[0].flip_symmetric))[0]
+    problem, left = _problem(self.kernels, fitted.x[first], fitted.y[first], fitted.variance[first]), 0.0
+    for c in fitted.components:
+        noise = problem.variance + c.per_site * problem.sites
+        size = np.linalg.svd(problem.psi / np.sqrt(noise)[:, None] * np.exp(_log_variances(self.kernels, c.theta)[0] / 2), compute_uv=False)
+        left += c.weight * (len(first) - (size**2 / (1 + size**2)).sum())
+    return float(max(left, 0.0))
+
+
 def _summary(self):
     "The most probable hyperparameters by name, how many starts found them, and the effective number of averaged ones."
     fitted, at = _check_fitted(self), 1
@@ -925,5 +937,5 @@ def _gp_load(path):
     return _load_whole(path, "ExtensiveGP", make)
 
 
-ExtensiveGP.summary, ExtensiveGP.__repr__ = _summary, _gp_text
+ExtensiveGP.summary, ExtensiveGP.__repr__, ExtensiveGP.spare = _summary, _gp_text, property(_degrees_left)
 ExtensiveGP.save, ExtensiveGP.load = _gp_save, staticmethod(_gp_load)

@@ -310,6 +310,7 @@ class _Members:
     scale: torch.Tensor  # spread (d,) of what the trend leaves
     floor: torch.Tensor  # smallest widths (d,), in units of `scale`
     theta: torch.Tensor  # weights (M, P)
+    mixing: str = "input"  # or "constant": then the last K numbers of theta are logarithms of weights
 
 # %% ../nbs/33_mdn.ipynb #26fb4b6c
 def _softplus_inverse(s):
@@ -319,8 +320,10 @@ def _softplus_inverse(s):
 def _raw(m, theta, inputs):
     "Logarithms of weights (M, n, K), means (M, n, K, d) and factors (M, n, K, d, d), in units of what the trend leaves."
     K, d = m.centre.shape
-    f, _ = _standard(m.prior, theta, inputs)
+    own = K if m.mixing == "constant" else 0
+    f, _ = _standard(m.prior, theta[:, : theta.shape[1] - own], inputs)
     logits, means, rest = f.split([K, K * d, K * d * (d + 1) // 2], -1)
+    logits = theta[:, None, -K:].expand_as(logits) if own else logits
     start = 1.0 if K == 1 else 0.5
     means, rest = m.centre + means.unflatten(-1, (K, d)), rest.unflatten(-1, (K, d * (d + 1) // 2))
     diagonal = m.floor + torch.nn.functional.softplus(0.5 * rest[..., :d] + _softplus_inverse(start))
@@ -438,7 +441,9 @@ def _framed(template, data, K, weights, options, seed):
     scale = np.maximum(left.std(0), options["floor"] * spread)
     centre = _starts(left / scale, K, seed)
     as_tensors = [torch.as_tensor(v, dtype=torch.float64) for v in (centre, offset, scale, options["floor"] * spread / scale)]
-    return _Members(prior, K, trend, frame, *as_tensors, prior.draw(len(weights), seed))
+    start = prior.draw(len(weights), seed)
+    start = torch.cat([start, torch.zeros_like(start[:, :K])], 1) if options["mixing"] == "constant" else start
+    return _Members(prior, K, trend, frame, *as_tensors, start, options["mixing"])
 
 
 def _has_trend(x, options):
@@ -538,6 +543,13 @@ def _choose(scores, chains):
         return gap.mean(), np.sqrt((sums**2).sum()) / len(gap)
     return min(K for K, (gap, error) in {K: behind(K) for K in scores}.items() if gap <= error)
 
+
+def _checked_network(network):
+    "A network that can be made anew with other outputs, or None."
+    if network is not None and not (isinstance(network, Regressor) and {"seed", "outputs"} <= set(network.config)):
+        raise ValueError(f"network={_shown(network)}: expected a Regressor with arguments seed and outputs, such as MLP or LocalEnergyNet, or None")
+    return network
+
 # %% ../nbs/33_mdn.ipynb #d5cb63af
 class MixtureDensityNet:
     """Networks that answer with mixtures of K normal laws, with full covariances; their members' scatter is the epistemic part.
@@ -552,6 +564,7 @@ class MixtureDensityNet:
         *,
         components: int | str = "auto",  # K; "auto": the smallest that does as well as any, by cross-validation
         members: int = 16,  # M >= 2; the epistemic part is their scatter
+        mixing: str = "input",  # weights of the components: functions of the "input", or a "constant" of each member: then the mean of an extensive network is extensive
         trend: bool = True,  # fit a line first, where the inputs are rows of numbers
         floor: float = 0.01,  # smallest width of a component, in units of the targets' spread, between 0 and 1
         prior_scale: float = 1.0,  # of the network's functions, in units of what the trend leaves
@@ -560,11 +573,9 @@ class MixtureDensityNet:
         batch: int = 1000,  # rows in a step, at most
         seed: int = 0,  # of all randomness
     ):
-        if network is not None and not (isinstance(network, Regressor) and {"seed", "outputs"} <= set(network.config)):
-            raise ValueError(f"network={_shown(network)}: expected a Regressor with arguments seed and outputs, such as MLP or LocalEnergyNet, or None")
-        self.template, self.members = network, None
-        self.options = _checked(dict(components=components, members=members, trend=trend, floor=floor, prior_scale=prior_scale, steps=steps,
-                                     learning_rate=learning_rate, batch=batch, seed=seed))
+        self.template, self.members = _checked_network(network), None
+        self.options = _checked(dict(components=components, members=members, mixing=mixing, trend=trend, floor=floor, prior_scale=prior_scale,
+                                     steps=steps, learning_rate=learning_rate, batch=batch, seed=seed))
 
 # %% ../nbs/33_mdn.ipynb #8935118b
 def _checked(options):
@@ -574,6 +585,8 @@ def _checked(options):
         if isinstance(options["components"], str):
             raise ValueError(f"components={_shown(options['components'])}: expected a whole number >= 1, or 'auto'")
         checked["components"] = check_count("components", options["components"])
+    if not isinstance(options["mixing"], str) or options["mixing"] not in ("input", "constant"):
+        raise ValueError(f"mixing={_shown(options['mixing'])}: expected 'input' or 'constant'")
     for name, below in (("floor", 1), ("prior_scale", np.inf), ("learning_rate", np.inf)):
         what = "expected a number between 0 and 1" if below == 1 else "expected a number > 0"
         if not 0 < check_number(name, options[name], what) < below:
@@ -720,7 +733,7 @@ def _save(self, path):
     if self.members is None:
         raise ValueError("surrogate not fitted: call fit(x, y) first")
     m = self.members
-    parts = {name: getattr(m, name) for name in ("components", "trend", "frame", "centre", "offset", "scale", "floor", "theta")}
+    parts = {name: getattr(m, name) for name in ("components", "trend", "frame", "centre", "offset", "scale", "floor", "theta", "mixing")}
     plain = self.diagnostics | dict(scores=dict(self.diagnostics["scores"]))
     save_state(path, dict(kind=type(self).__name__, options=self.options, prior=_prior_state(m.prior), members=parts, shape=self.shape, diagnostics=plain))
 
