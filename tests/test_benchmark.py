@@ -1,4 +1,5 @@
 """The benchmark: the truth it judges by, the seeds and files of its rows, and the counting, tried on cases whose count is known."""
+import dataclasses
 import json
 import pickle
 import warnings
@@ -13,16 +14,16 @@ from scipy import stats
 
 from uqphys import benchmark
 from uqphys.benchmark import (FIELD_METHODS, METHODS, SYSTEMS, CorrugatedPhi4, System, Tabulated, approximate, benchmark_goals, benchmark_row, collect_benchmark, load_benchmark, plot_benchmark,
-                              run_benchmark, sample_law, save_benchmark, summarise_benchmark, tabulate, true_bias)
+                              restore_benchmark, run_benchmark, sample_law, save_benchmark, summarise_benchmark, tabulate, true_bias)
 from uqphys.bias import too_simple
 from uqphys.field_gp import FieldGP
 from uqphys.models import Ising, Phi4, pattern_index
 from uqphys.predictive import Predictive
 
 TRUTH, BETA = Ising((4, 4), J2=0.1, K=0.2), 1 / 2.6
-SYSTEM = System(TRUTH, (2.6,), 3.25, examples=20, draws=60, exact_draws=20, probes=20)
+SYSTEM = System(TRUTH, (2.6,), 3.25, examples=20, draws=60, average_draws=60, exact_draws=20, probes=20)
 LONELY = CorrugatedPhi4((3, 4), 0.0, 0.5, 0.1, 4.0)  # no neighbours: averages are integrals over one variable
-FIELD = System(LONELY, (1.0,), 1.25, examples=20, truth="long runs", draws=30, long_draws=30, thin=2, exact_draws=20, probes=20, observables=("energy", "phi2"))
+FIELD = System(LONELY, (1.0,), 1.25, examples=20, truth="long runs", draws=30, average_draws=30, long_draws=30, thin=2, exact_draws=20, probes=20, observables=("energy", "phi2"))
 STUDY = Path(__file__).parents[1] / "studies" / "benchmark.json"
 
 
@@ -459,6 +460,34 @@ def test_a_file_gives_back_the_cases(tmp_path):
         load_benchmark(tmp_path / "half.json")
 
 
+def test_a_study_goes_on_from_its_file(tmp_path):
+    told = dict(systems={"here": SYSTEM}, methods={"quick": quick, "broken": broken}, progress=False)
+    rows = run_benchmark(tmp_path / "rows", repetitions=2, **told)
+    save_benchmark(rows, tmp_path / "all.json")
+    assert restore_benchmark(tmp_path / "all.json", tmp_path / "again") == 4
+    kept = {file.name: file.read_bytes() for file in (tmp_path / "again").iterdir()}
+    again = run_benchmark(tmp_path / "again", repetitions=3, **told)
+    assert len(again) == 6 and all((tmp_path / "again" / name).read_bytes() == text for name, text in kept.items())
+    assert [c["failed"] for c in again if c["method"] == "broken"] == ["examples=20: too few"] * 3
+    assert {c["commit"] for c in again} == {c["commit"] for c in rows}
+    pd.testing.assert_frame_equal(summarise_benchmark(rows), summarise_benchmark([c for c in again if c["seed"] < 2]), rtol=2e-3)
+    (tmp_path / "again" / "here--quick--00000.json").unlink()
+    assert restore_benchmark(tmp_path / "all.json", tmp_path / "again") == 1
+    with pytest.raises(ValueError, match="other settings"):  # what was restored is refused where another benchmark is asked for
+        run_benchmark(tmp_path / "again", repetitions=1, systems={"here": dataclasses.replace(SYSTEM, examples=21)}, methods={"quick": quick}, progress=False)
+
+
+def test_the_average_comes_from_the_longer_run():
+    "More draws for the average alone: the same prediction, and less noise after the correction."
+    few, many = (benchmark_row("here", "quick", 0, systems={"here": dataclasses.replace(SYSTEM, average_draws=n)}, methods={"quick": quick}) for n in (20, 3000))
+    error = {}
+    for name, cases in (("few", few), ("many", many)):
+        probe = pd.DataFrame(cases).query("evidence == 'probe'").set_index("observable")
+        error[name] = probe["error"]
+        assert ((probe["corrected"] - probe["exact"]).abs() < 5 * probe["error"]).all() and np.allclose(probe["corrected"], probe["surrogate"] - probe["predicted_bias"], rtol=1e-12)
+    assert [c["predicted_bias"] for c in few] == [c["predicted_bias"] for c in many] and (error["many"] < error["few"]).all()
+
+
 def test_the_study_is_that_of_these_systems_and_methods():
     table, told = load_benchmark(STUDY)
     for key, kept in told["settings"].items():
@@ -500,6 +529,9 @@ BAD = [
     ("benchmark.System", lambda t: System(TRUTH, (2.6,), 0.0), "training_temperature", "0", "> 0"),
     ("benchmark.System", lambda t: System(TRUTH, (2.6,), 3.0, examples=True), "examples", "True", "whole number"),
     ("benchmark.System", lambda t: System(TRUTH, (2.6,), 3.0, observables=("entropy",)), "observables", "entropy", "energy"),
+    ("benchmark.System", lambda t: System(TRUTH, (2.6,), 3.0, average_draws=0), "average_draws", "0", "whole number"),
+    ("benchmark.sample_law", lambda t: sample_law(t["law"], t["walk"], 0.3, seed=0, keep="all"), "keep", "all", "configs"),
+    ("benchmark.restore_benchmark", lambda t: restore_benchmark(t["file"], t["folder"]), "path", "none.json", "save_benchmark"),
     ("benchmark.System", lambda t: System(TRUTH, (2.6,), 3.0, truth="oracle"), "truth", "oracle", "enumeration"),
     ("benchmark.tabulate", lambda t: tabulate("net", (4, 4)), "surrogate", "net", "fitted"),
     ("benchmark.tabulate", lambda t: tabulate(t["surrogate"], (4, 2)), "shape", "4, 2", ">= 3"),

@@ -45,6 +45,42 @@ def run(approximation, seed, draws=500):
     return sample(approximation, BETA, draws=draws, chains=8, thin=8, burn_in=200, seed=seed, progress=False)
 
 
+# ---- a longer run for the average
+
+def test_a_longer_run_takes_the_noise_of_the_average_away():
+    "Thirty short ensembles, each with a run thirty times as long: corrected values against the enumeration."
+    approximation, known = rich(0)
+    exact, scores, errors = exact_bias(approximation, BETA, NAMES)["exact"], [], []
+    for seed in range(30):
+        first = predict_bias(approximation, run(approximation, seed, 100), NAMES, probes=60, seed=seed)
+        longer = sample(approximation, BETA, draws=3000, chains=8, thin=8, burn_in=200, seed=1000 + seed, keep="observables", progress=False)
+        second = first.with_longer_run(longer)
+        scores.append((second.table["corrected"] - exact) / second.table["error"])
+        errors.append(second.table["error"] / first.table["error"])
+        assert (second.table[["predicted_bias", "low", "high", "trust"]] == first.table[["predicted_bias", "low", "high", "trust"]]).all(axis=None)
+        assert np.allclose(second.table["surrogate"], [estimates(longer)[name].value for name in NAMES]) and second.settings["longer_run"] == 24_000
+    scores = np.array(scores)
+    assert np.mean(errors) < 0.6 and all(stats.kstest(scores[:, k], "norm").pvalue > 1e-3 for k in (0, 1, 3)), (np.mean(errors), scores.std(0))
+
+
+def test_a_run_of_another_law_is_refused():
+    approximation, _ = rich(0)
+    report = predict_bias(approximation, run(approximation, 0), NAMES, seed=0)
+    other = dict(draws=500, chains=8, thin=8, burn_in=200, seed=1, progress=False)
+    for longer, what in ((sample(TRUTH, 1.3 * BETA, **other), "beta"), (sample(Ising((4, 4)), BETA, **other), "same approximation"), (None, "NoneType"),
+                         (run(approximation, 0).drop_vars("m2"), "m2")):
+        with pytest.raises(ValueError, match=what):
+            report.with_longer_run(longer)
+
+
+def test_rounding_is_not_reported_as_a_bias():
+    "At infinite temperature weights are equal, whatever the energies: only the energy itself is biased."
+    approximation, _ = rich(0)
+    free = sample(approximation, 0.0, draws=200, chains=4, thin=2, burn_in=10, seed=0, progress=False)
+    table = predict_bias(approximation, free, ["energy", "abs_m", "m2"], probes=60, seed=0).table
+    assert (table.loc[["abs_m", "m2"], ["predicted_bias", "low", "high"]] == 0).all(axis=None) and table.loc["energy", "high"] != 0
+
+
 # ---- choosing
 
 @pytest.mark.parametrize("choice", CHOICES)

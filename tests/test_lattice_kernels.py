@@ -184,6 +184,19 @@ def test_evidence_slope_and_posterior_against_dense_matrices(name, n, known):
     assert len(_reduced(problem).y) == (min(n, len(w)) if not known else n)
 
 
+@pytest.mark.parametrize("noise", ["none", "homoscedastic"])
+@pytest.mark.parametrize("n", [12, 60])
+def test_what_is_left_to_judge_by_is_the_trace_of_the_residual_maker(noise, n):
+    x = random_spins((4, 4), n, seed=n)
+    x[-3:] = -x[:3]  # the same again
+    gp = ExtensiveGP(ShellKernel(), noise=noise, average=False).fit(x, Ising((4, 4), J2=0.1, K=0.2).energy(x)[:, None])
+    first = np.unique(symmetric_forms(x, True).reshape(n, -1), axis=0, return_index=True)[1]
+    psi, (c,) = lattice_kernels._psi(gp.kernels, x[first]), gp.fitted.components
+    K = psi * np.exp(lattice_kernels._log_variances(gp.kernels, c.theta)[0]) @ psi.T
+    expected = np.trace(np.linalg.solve(K + 16 * c.per_site * np.eye(len(K)), 16 * c.per_site * np.eye(len(K))))
+    assert len(first) < n and np.isclose(gp.spare, expected, rtol=1e-5, atol=1e-6) and 0 <= gp.spare <= len(first)
+
+
 def test_log_variances_are_the_kernels_weights():
     for make in KERNELS.values():
         kernel = make()

@@ -265,6 +265,34 @@ def test_spins_go_through_local_energies():
     assert np.allclose(net.predict(x[:3]).mean, net.predict(np.roll(x[:3], 1, 2)).mean)
 
 
+def test_constant_weights_keep_a_mean_extensive(tmp_path):
+    "Spins turned over far from each other: their changes of the mean add up, for weights that do not look at the input, and not for others."
+    x = random_spins((6, 6), 60, seed=2)
+    y = -(x * np.roll(x, 1, 1)).sum((1, 2), dtype=float)[:, None]
+    both, near, far = (x[:20].copy() for _ in range(3))
+    near[:, 0, 0] *= -1; far[:, 3, 3] *= -1; both[:, [0, 3], [0, 3]] *= -1
+    beyond = {}
+    for mixing in ("input", "constant"):
+        net = MixtureDensityNet(LocalEnergyNet(2, hidden=(4,)), components=2, members=3, steps=80, mixing=mixing, seed=1).fit(x, y, progress=False)
+        mean = lambda s: net.predict(s).mean[:, 0]
+        beyond[mixing] = abs(mean(both) - mean(near) - mean(far) + mean(x[:20])).max()
+    assert beyond["constant"] < 1e-10 < 1e-4 < beyond["input"]
+    weights = np.exp(net.distribution(x).log_weights)
+    assert np.ptp(weights, axis=1).max() == 0 and np.ptp(weights[:, 0], axis=0).max() > 0  # of a member, not of an input
+    net.save(tmp_path / "net")
+    assert np.array_equal(MixtureDensityNet.load(tmp_path / "net").predict(x).draws, net.predict(x).draws)
+
+
+def test_constant_weights_are_learned():
+    "Three of ten targets come from the upper branch, whatever x is."
+    rng = np.random.default_rng(3)
+    x = rng.uniform(-1, 1, (600, 1))
+    y = x + np.where(rng.random((600, 1)) < 0.3, 1.0, -1.0) + 0.1 * rng.normal(size=x.shape)
+    law = MixtureDensityNet(components=2, members=4, steps=400, mixing="constant", seed=1).fit(x, y, progress=False).predict(np.array([[-0.8], [0.0], [0.8]])).law.pooled
+    share = 1 - law.cdf(np.array([[-0.8], [0.0], [0.8]]))[:, 0]
+    assert np.abs(share - 0.3).max() < 4 * np.sqrt(0.3 * 0.7 / 600)
+
+
 def test_a_component_that_nobody_needs_is_reported():
     x = np.linspace(-1, 1, 200)[:, None]
     net = MixtureDensityNet(components=6, members=3, steps=300, floor=0.3, seed=1).fit(x, x + 0.01 * np.random.default_rng(9).normal(size=x.shape), progress=False)
@@ -345,7 +373,7 @@ BAD = [
     (NET, lambda t: MixtureDensityNet("net"), "network", "net", "Regressor"), (NET, lambda t: MixtureDensityNet(torch.nn.Linear(1, 1)), "network", "Linear", "Regressor"),
     *[(NET, lambda t, v=v: MixtureDensityNet(components=v), "components", str(v), "whole number") for v in (0, "some", 1.5, True)],
     *[(NET, lambda t, n=n, v=v: MixtureDensityNet(**{n: v}), n, str(v), "expected|must be") for n, v in
-      (("members", 1), ("steps", 0), ("batch", 3), ("floor", 0), ("floor", 1), ("prior_scale", -1), ("learning_rate", 0), ("trend", 2), ("seed", -1), ("floor", None))],
+      (("members", 1), ("steps", 0), ("batch", 3), ("floor", 0), ("floor", 1), ("prior_scale", -1), ("learning_rate", 0), ("trend", 2), ("mixing", "equal"), ("mixing", None), ("seed", -1), ("floor", None))],
     (NET, lambda t: MixtureDensityNet().fit(X, Y[:5]), "y", "5", "30"), (NET, lambda t: MixtureDensityNet().fit(X, Y, progress=3), "progress", "3", "True"),
     (NET, lambda t: MixtureDensityNet().fit(X, np.ones((30, 1))), "y", "1", "expected targets that vary"),
     (NET, lambda t: MixtureDensityNet().fit(X, Y, groups=np.repeat([0, 1, 2], 10)), "groups", "3", "at least 8"), (NET, lambda t: MixtureDensityNet().fit(X, np.zeros((30, 0))), "y", r"30, 0", "at least one|expected|must"),

@@ -456,6 +456,8 @@ def _differences(approximation, x):
 def _process(approximation, x, found, seed, draws):
     "A Gaussian process through the exact differences found at x."
     known = dict(flip_symmetric=approximation.flip_symmetric, lattice_symmetric=approximation.lattice_symmetric)
+    if approximation.values == "real":  # the exact action may be a sum of simple terms where the learned one is not
+        known["features"] = lambda fields: approximation.energy(fields)[:, None]
     return _tools(approximation.values)[2](**known, draws=draws, seed=seed).fit(x, found[:, None])
 
 

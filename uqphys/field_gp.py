@@ -217,6 +217,15 @@ class _Units(NamedTuple):
     own: np.ndarray  # (growths,), mean variance of the own part
 
 
+_SITE_WAVES = 8
+
+
+def _site_waves(x, flip):
+    "Sums over sites of waves of the field alone (n, waves), the longest of four units: what the potential of a site may be made of."
+    angles, axes = [0.5 * np.pi * k * x for k in range(1, _SITE_WAVES + 1)], tuple(range(1, x.ndim))
+    return np.stack([np.cos(a).sum(axes) for a in angles] + ([] if flip else [np.sin(a).sum(axes) for a in angles]), 1)
+
+
 def _raw_columns(x, options, turns, phases):
     "Terms and waves of fields in their unit (n, columns), and variances of the own part (n, growths); in chunks that bound the memory."
     flags, rows, columns, own = (options["flip_symmetric"], options["lattice_symmetric"]), max(1, 2**17 // x[0].size), [], []
@@ -224,11 +233,22 @@ def _raw_columns(x, options, turns, phases):
         size = 1 + part.reshape(len(part), -1, 1) ** 2
         envelopes, waves = size ** (np.array(options["growths"]) / 2), np.zeros((len(part), len(options["growths"]), len(phases)))
         _add_waves(site_descriptors(part, *flags), envelopes, turns, phases, waves)
-        columns.append(np.hstack([action_terms(part, *flags), waves.reshape(len(part), -1)]))
+        columns.append(np.hstack([_site_waves(part, flags[0]), action_terms(part, *flags), waves.reshape(len(part), -1)]))
         own.append((envelopes**2).sum(1))
     return np.concatenate(columns), np.concatenate(own)
 
 # %% ../nbs/327_field_gp.ipynb #327-034
+def _all_columns(x, field, options, turns, phases):
+    "The same, behind the caller's own features."
+    raw, own = _raw_columns(x / field, options, turns, phases)
+    if options.get("features") is None:
+        return raw, own
+    more = np.asarray(options["features"](x), dtype=float)
+    if more.ndim != 2 or len(more) != len(x) or not np.isfinite(more).all():
+        raise ValueError(f"features: gave shape {more.shape} for {len(x)} fields, or numbers that are not finite; expected finite ({len(x)}, q)")
+    return np.hstack([more, raw]), own
+
+
 def _set_units(x, options):
     "Units from fields x (n, *shape), and prior variances of the waves for each length scale, in these units."
     field = np.quantile(abs(x), 0.9) or abs(x).max()
@@ -236,7 +256,7 @@ def _set_units(x, options):
     omega, phases, variances = _draw_waves(options["lengths"], u.shape[1])
     turns = omega / (2 * np.pi * np.maximum(u.std(0), 1e-12))[:, None]
     phases = phases / (2 * np.pi) - u.mean(0) @ turns
-    raw, own = _raw_columns(x / field, options, turns, phases)
+    raw, own = _all_columns(x, field, options, turns, phases)
     spread, terms = np.ones(raw.shape[1]), raw.shape[1] - _WAVES * own.shape[1]
     size = raw[:, :terms].std(0)
     spread[:terms] = np.where(size > 1e-10 * abs(raw[:, :terms]).max(0), size, np.inf)  # what does not vary says nothing
@@ -246,7 +266,7 @@ def _set_units(x, options):
 def _columns(x, units, options):
     "Columns in units of the data (n, columns), and relative variances of the own part (n, growths)."
     with np.errstate(over="ignore", invalid="ignore"):
-        raw, own = _raw_columns(x / units.field, options, units.turns, units.phases)
+        raw, own = _all_columns(x, units.field, options, units.turns, units.phases)
     if not (np.isfinite(raw).all() and np.isfinite(own).all()):
         raise ValueError(f"x={abs(x).max():.3g}: expected fields not so far beyond those of the data, whose size is {units.field:.3g}")
     return (raw - units.centre) / units.spread, own / units.own
@@ -304,6 +324,7 @@ class FieldGP:
         *,
         flip_symmetric: bool = True,  # whether a global flip leaves the function unchanged
         lattice_symmetric: bool = True,  # whether shifts, rotations and reflections do
+        features=None,  # further columns of its own: a function from fields (n, *shape) to (n, q), with the same symmetries; a learned action, for the error of that action
         lengths=(1.0, 2.0, 4.0, 8.0),  # grid of ℓ, in units of the descriptors' spread
         linear=(1.0, 100.0, 1e4),  # grid of a, the variance of the terms relative to the waves
         nuggets=(1e-10, 1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),  # grid of t, the variance of the own part
@@ -311,7 +332,7 @@ class FieldGP:
         draws: int = 400,  # joint draws in a prediction
         seed: int = 0,  # of the draws
     ):
-        self.options = _options(flip_symmetric, lattice_symmetric, lengths, linear, nuggets, growths, draws, seed)
+        self.options = _options(flip_symmetric, lattice_symmetric, features, lengths, linear, nuggets, growths, draws, seed)
         self.x = None
 
     def fit(self, x, y):
@@ -323,12 +344,14 @@ class FieldGP:
         return _predict(self, x)
 
 # %% ../nbs/327_field_gp.ipynb #327-042
-def _options(flip_symmetric, lattice_symmetric, lengths, linear, nuggets, growths, draws, seed):
+def _options(flip_symmetric, lattice_symmetric, features, lengths, linear, nuggets, growths, draws, seed):
     "All options of a process in one dictionary, checked."
+    if features is not None and not callable(features):
+        raise ValueError(f"features={_shown(features)}: expected None, or a function from fields (n, *shape) to columns (n, q)")
     flags = dict(flip_symmetric=flip_symmetric, lattice_symmetric=lattice_symmetric)
     grids = dict(lengths=_grid("lengths", lengths, 1e-3, 1e3), linear=_grid("linear", linear, 0, 1e12),
                  nuggets=_grid("nuggets", nuggets, 1e-15, 1e15), growths=_grid("growths", growths, 0, 30))
-    return dict(**{name: check_flag(name, flag) for name, flag in flags.items()}, **grids,
+    return dict(**{name: check_flag(name, flag) for name, flag in flags.items()}, features=features, **grids,
                 draws=check_count("draws", draws, 2), seed=check_seed(seed))
 
 # %% ../nbs/327_field_gp.ipynb #327-044
@@ -497,6 +520,8 @@ def field_leave_one_out(
 def _save(self, path):
     "Write the data and options to one file; a process is refitted from them, to the same bits."
     _check_fitted(self)
+    if self.options["features"] is not None:
+        raise ValueError("features: a process with features of the caller's own cannot be saved, for a file holds nothing but data; expected one without")
     save_state(path, dict(kind="FieldGP", options=self.options, x=torch.as_tensor(self.x), y=torch.as_tensor(self.y)))
 
 
