@@ -257,6 +257,48 @@ def test_the_covariance_with_phi2_is_covered(outside):
 
 # ---- the object
 
+def rough(x):
+    "An action that no list of terms holds: every site with its neighbour, through a bounded function."
+    return np.tanh(3 * x * np.roll(x, 1, 1)).sum((1, 2)) + np.tanh(3 * x * np.roll(x, -1, 1)).sum((1, 2)) + np.tanh(3 * x * np.roll(x, 1, 2)).sum((1, 2)) + np.tanh(3 * x * np.roll(x, -1, 2)).sum((1, 2))
+
+
+def test_the_error_of_a_rough_action_is_learned_with_that_action_among_the_columns():
+    "The exact action is simple, the learned one is not: their difference is found to rounding where the learned one is a column."
+    x = random_fields((6, 6), 400, seed=21)
+    D, off = Phi4((6, 6), 0.3, 0.5).energy(x) - 0.2 * rough(x), {}
+    for name, features in (("without", None), ("with", lambda fields: rough(fields)[:, None])):
+        belief = FieldGP(features=features).fit(x[:100], D[:100, None]).predict(x[100:])
+        miss = belief.mean[:, 0] - D[100:]
+        off[name] = np.sqrt(np.mean(miss**2)) / D.std()
+        assert np.mean(np.abs(miss) < 3 * np.sqrt(belief.epistemic[:, 0])) > 0.9
+    assert off["with"] < 1e-4 < off["without"] / 30, off
+
+
+def test_a_useless_column_does_no_harm():
+    x = random_fields((5, 5), 300, seed=22)
+    noise = {row.tobytes(): v for row, v in zip(x, np.random.default_rng(0).normal(size=len(x)))}  # a number for each field that says nothing
+    D = distant(x)[:, None]
+    useless = lambda fields: np.array([[noise[row.tobytes()]] for row in fields])
+    plain, more = (FieldGP(features=f).fit(x[:80], D[:80]).predict(x[80:]) for f in (None, useless))
+    miss = lambda belief: np.sqrt(np.mean((belief.mean - D[80:]) ** 2))
+    assert miss(more) < 1.2 * miss(plain)
+
+
+def test_a_potential_of_single_sites_is_found():
+    x = random_fields((8, 8), 300, seed=23)
+    D = np.cos(3 * x).sum((1, 2))[:, None]
+    belief = FieldGP().fit(x[:100], D[:100]).predict(x[100:])
+    assert np.sqrt(np.mean((belief.mean - D[100:]) ** 2)) < 0.01 * D.std()
+
+
+def test_features_are_checked():
+    for features, what in ((lambda x: np.ones(len(x)), "expected finite"), (lambda x: np.full((len(x), 1), np.nan), "finite"), ("energy", "function")):
+        with pytest.raises(ValueError, match="features.*" + what):
+            FieldGP(features=features).fit(X, Y)
+    with pytest.raises(ValueError, match="features.*saved"):
+        FieldGP(**FEW, features=lambda x: x.mean((1, 2))[:, None] ** 2).fit(X, Y).save("gp.pt")
+
+
 def test_the_same_seed_gives_the_same_bits_and_another_does_not():
     x = random_fields((4, 4), 40, seed=16)
     y, new = distant(x)[:, None], random_fields((4, 4), 6, seed=17)

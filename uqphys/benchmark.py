@@ -538,6 +538,8 @@ def sample_law(
     "Draw from a surrogate's law, in the fastest exact way that it permits."
     if not isinstance(law, Approximation) or not isinstance(walk, Subchain):
         raise ValueError(f"law={type(law).__name__}, walk={type(walk).__name__}: expected the pair that approximate(model, surrogate) gives")
+    if not isinstance(keep, str) or keep not in ("configs", "observables"):
+        raise ValueError(f"keep={_shown(keep)}: expected 'configs' or 'observables'")
     check_beta(beta), check_count("draws", draws, 10), check_count("chains", chains, 2), check_count("thin", thin), check_seed(seed)
     if law.values == "real":
         return _sample_field(law, walk, beta, draws, chains, thin, seed)
@@ -933,7 +935,7 @@ def _figures(g):
     coverage, error = _share(g["inside"], surrogates)
     yes = g[g["trust"] == "yes"]
     one = g.groupby(["system", "method", "seed", "temperature"])
-    return dict(cases=len(g), surrogates=surrogates, coverage=coverage, coverage_error=error, rms_bias=_root(g["true_bias"]), rms_after=_root(g["after"] / unit),
+    return dict(cases=len(g), surrogates=surrogates, coverage=coverage, coverage_error=error, rms_bias=_root(g["true_bias"]), rms_predicted=_root(g["predicted_bias"]), rms_after=_root(g["after"] / unit),
                 rms_missed=_root(g["missed"] / unit), evaluations=one["exact_evaluations"].first().mean(), seconds=one["seconds"].first().mean(),
                 fit_seconds=g["fit_seconds"].mean(), trusted=len(yes) / len(g), coverage_trusted=_share(yes["inside"], surrogates)[0],
                 far=float(g["far"].mean()), far_not_trusted=_share(g.loc[g["far"], "trust"] != "yes", surrogates)[0])
@@ -942,7 +944,7 @@ def _figures(g):
 def summarise_benchmark(
     rows,  # what run_benchmark gives, or cases: a list of dictionaries, or a table of them
     by: Sequence[str] = ("system", "method", "evidence"),  # what to keep apart: names of columns
-) -> pd.DataFrame:  # cases, surrogates, coverage and its error, rms_bias (as it is), rms_after and rms_missed (relative to it), evaluations, seconds, verdicts
+) -> pd.DataFrame:  # cases, surrogates, coverage and its error, rms_bias and rms_predicted (as they are), rms_after and rms_missed (relative to the bias), evaluations, seconds, verdicts
     "The table of a benchmark. `far`: intervals that miss by more than three standard errors; `far_not_trusted`: how many of these were not labelled yes."
     table = _cases(rows)
     names = [by] if isinstance(by, str) else list(by) if np.iterable(by) else []

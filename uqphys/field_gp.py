@@ -205,6 +205,15 @@ def _draw_waves(lengths, p):
     density = np.exp(logs - logs.max(0))
     return omega, rng.uniform(0, 2 * np.pi, _WAVES), density / density.mean(0)
 
+# %% ../nbs/327_field_gp.ipynb #073a523f
+_SITE_WAVES = 8
+
+
+def _site_waves(x, flip):
+    "Sums over sites of waves of the field alone (n, waves), the longest of four units: what the potential of a site may be made of."
+    angles, axes = [0.5 * np.pi * k * x for k in range(1, _SITE_WAVES + 1)], tuple(range(1, x.ndim))
+    return np.stack([np.cos(a).sum(axes) for a in angles] + ([] if flip else [np.sin(a).sum(axes) for a in angles]), 1)
+
 # %% ../nbs/327_field_gp.ipynb #327-033
 class _Units(NamedTuple):
     "What turns fields into columns: set by the data, then fixed."
@@ -217,15 +226,6 @@ class _Units(NamedTuple):
     own: np.ndarray  # (growths,), mean variance of the own part
 
 
-_SITE_WAVES = 8
-
-
-def _site_waves(x, flip):
-    "Sums over sites of waves of the field alone (n, waves), the longest of four units: what the potential of a site may be made of."
-    angles, axes = [0.5 * np.pi * k * x for k in range(1, _SITE_WAVES + 1)], tuple(range(1, x.ndim))
-    return np.stack([np.cos(a).sum(axes) for a in angles] + ([] if flip else [np.sin(a).sum(axes) for a in angles]), 1)
-
-
 def _raw_columns(x, options, turns, phases):
     "Terms and waves of fields in their unit (n, columns), and variances of the own part (n, growths); in chunks that bound the memory."
     flags, rows, columns, own = (options["flip_symmetric"], options["lattice_symmetric"]), max(1, 2**17 // x[0].size), [], []
@@ -233,7 +233,7 @@ def _raw_columns(x, options, turns, phases):
         size = 1 + part.reshape(len(part), -1, 1) ** 2
         envelopes, waves = size ** (np.array(options["growths"]) / 2), np.zeros((len(part), len(options["growths"]), len(phases)))
         _add_waves(site_descriptors(part, *flags), envelopes, turns, phases, waves)
-        columns.append(np.hstack([_site_waves(part, flags[0]), action_terms(part, *flags), waves.reshape(len(part), -1)]))
+        columns.append(np.hstack([action_terms(part, *flags), _site_waves(part, flags[0]), waves.reshape(len(part), -1)]))
         own.append((envelopes**2).sum(1))
     return np.concatenate(columns), np.concatenate(own)
 
@@ -260,6 +260,7 @@ def _set_units(x, options):
     spread, terms = np.ones(raw.shape[1]), raw.shape[1] - _WAVES * own.shape[1]
     size = raw[:, :terms].std(0)
     spread[:terms] = np.where(size > 1e-10 * abs(raw[:, :terms]).max(0), size, np.inf)  # what does not vary says nothing
+    spread[terms - _SITE_WAVES * (2 - options["flip_symmetric"]) : terms] *= 10  # terms first
     return _Units(field, turns, phases, raw.mean(0), spread, own.mean(0)), variances
 
 
@@ -326,7 +327,7 @@ class FieldGP:
         lattice_symmetric: bool = True,  # whether shifts, rotations and reflections do
         features=None,  # further columns of its own: a function from fields (n, *shape) to (n, q), with the same symmetries; a learned action, for the error of that action
         lengths=(1.0, 2.0, 4.0, 8.0),  # grid of ℓ, in units of the descriptors' spread
-        linear=(1.0, 100.0, 1e4),  # grid of a, the variance of the terms relative to the waves
+        linear=(1.0, 1e3, 1e6),  # grid of a, the variance of the terms relative to the waves
         nuggets=(1e-10, 1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),  # grid of t, the variance of the own part
         growths=(0.0, 6.0, 12.0),  # grid of r: how waves and own part grow with the size of the field
         draws: int = 400,  # joint draws in a prediction
