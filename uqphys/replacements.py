@@ -162,11 +162,13 @@ def _rows(found, k, m):
                 more_probes=_more_probes(found, m)[:k])
 
 
-def _check_report_request(evidence, probes, estimator, places, what):
+def _check_report_request(evidence, probes, choice, estimator, places, what):
     "What the three kinds of reports are asked alike; the number of probes (0 for a posterior)."
     if not isinstance(evidence, str) or evidence not in ("posterior", "probe"):
         raise ValueError(f"evidence={_shown(evidence)}: expected 'posterior' or 'probe'")
-    if estimator != "reweighting":
+    if not isinstance(choice, str) or choice != "random":
+        raise ValueError(f"choice={_shown(choice)}: expected 'random', for the places must be random")
+    if not isinstance(estimator, str) or estimator != "reweighting":
         raise ValueError(f"estimator={_shown(estimator)}: expected 'reweighting'; {what} has no expansion")
     if evidence == "posterior":
         return 0
@@ -486,12 +488,13 @@ def _sampler_report(
     *,
     evidence: str = "probe",  # "probe": buy exact energies; "posterior": what the members of a committee differ by
     probes: int = 100,  # exact energies at random draws, at least 20
+    choice: str = "random",  # the only one: the places must be random
     estimator: str = "reweighting",  # the only one
     seed: int,  # of the choice of probes, and of the draws of a posterior
 ) -> BiasReport:
     "What `predict_bias` reports on a learned sampler."
     names, seed = _sampler_names(self, ensemble, observables), check_seed(seed)
-    m = _check_report_request(evidence, probes, estimator, ensemble["energy"].size, "a learned sampler")
+    m = _check_report_request(evidence, probes, choice, estimator, ensemble["energy"].size, "a learned sampler")
     needs = sorted({need for n in names if n != "free_energy" for need in (DERIVED[n].needs if n in DERIVED else (n,))})
     with one_thread():
         drawn = _drawn(self, ensemble)
@@ -621,13 +624,14 @@ def _observable_report(
     *,
     evidence: str = "probe",  # "probe": buy measurements; "posterior": the surrogate's own uncertainty
     probes: int = 100,  # exact measurements at random draws, at least 20
+    choice: str = "random",  # the only one: the places must be random
     estimator: str = "reweighting",  # the only one; nothing is reweighted
     seed: int,  # of the choice of probes
 ) -> BiasReport:
     "What `predict_bias` reports on a learned observable."
     (x, values), seed = _configurations(ensemble), check_seed(seed)
     _wanted(observables, [self.name], None)
-    m = _check_report_request(evidence, probes, estimator, math.prod(x.shape[:2]), "a learned observable")
+    m = _check_report_request(evidence, probes, choice, estimator, math.prod(x.shape[:2]), "a learned observable")
     with one_thread():
         found, facts, spent = _probe_observable(self, x, values, m, seed) if m else (None, None, 0)
         rows, found, facts = (_rows(found, 1, m), found, facts) if m else _posterior_observable(self, x)
@@ -798,12 +802,13 @@ def _simulation_report(
     *,
     evidence: str = "probe",  # "probe": buy exact runs; "posterior": the network's own errors
     probes: int = 100,  # exact runs at random rows, at least 20
+    choice: str = "random",  # the only one: the places must be random
     estimator: str = "reweighting",  # the only one; nothing is reweighted
     seed: int,  # of the choice of rows
 ) -> SimulationReport:
     "What `predict_bias` reports on a learned simulation."
     x, seed, names = _table(ensemble), check_seed(seed), _wanted(observables, list(self.names), list(self.names))
-    m = _check_report_request(evidence, probes, estimator, len(x), "a learned simulation")
+    m = _check_report_request(evidence, probes, choice, estimator, len(x), "a learned simulation")
     settings = dict(evidence=evidence, estimator=estimator, seed=int(seed), couplings=len(x))
     if not m:
         columns, rows = _posterior_simulation(self, x, names)
