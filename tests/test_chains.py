@@ -19,6 +19,7 @@ from uqphys.bias import Approximation, exact_bias
 from uqphys.bnn import LastLayer
 from uqphys.chains import FreshDraws, Subchain, evaluation_cost, exact_evidence, learn_pairs, metropolis_hastings, penalty_chain
 from uqphys.exact import enumerate_states
+from uqphys.exact_fields import exact_field
 from uqphys.flows import CheckerboardFlow
 from uqphys.learned_models import LearnedModel
 from uqphys.models import Ising, Phi4
@@ -104,6 +105,93 @@ def test_the_test_of_the_law_can_fail():
     wrong = Ising((3, 4), J=1.08, J2=0.1, K=0.2, h=0.05)
     p = [p_value(wrong, BETA, Subchain(PAIRS, 3), seed, n=3000, thin=12, law=TRUTH) for seed in range(3)]
     assert max(p) < 1e-3
+
+
+SMALL, HOT = Ising((3, 3), J2=0.1, K=0.2), 0.2
+
+
+class SmallTable(SlowTable):
+    shape = (3, 3)
+
+    def energy(self, x):
+        return 0.5 * SMALL.energy(x) + 0.3 * np.asarray(x, dtype=float)[..., 0, 0] * np.asarray(x)[..., 1, 2]
+
+
+def small_pairs():
+    "A fitted sum over pairs, on nine sites."
+    return Approximation(SMALL, LastLayer(pair_network(), seed=0).fit(*labelled(SMALL, HOT, 40, seed=1), progress=False))
+
+
+ARRIVE = {  # what proposes, and how many proposals it takes to forget any start
+    "fitted pairs": (lambda: Subchain(small_pairs(), 4), 250),
+    "untrained network": (lambda: Subchain(LearnedModel((3, 3), LocalEnergyNet(hidden=(8,), seed=3)), 1), 250),
+    "unknown energy": (lambda: Subchain(SmallTable(), 1), 60),
+    "no energy": (lambda: Subchain(Ising((3, 3), J=0.0), 1), 250),
+    "the wrong sign": (lambda: Subchain(Ising((3, 3), J=-0.3), 1), 300),
+    "a field": (lambda: Subchain(Ising((3, 3), h=0.2), 1), 250),
+    "hotter": (lambda: Subchain(SMALL, 1, beta=HOT / 2), 250),
+    "wolff": (lambda: Subchain(Ising((3, 3), J=0.7), 1, "wolff"), 50),
+    "swendsen-wang": (lambda: Subchain(Ising((3, 3), J=1.1), 1, "swendsen-wang"), 50),
+    "driven by pairs": (lambda: Subchain(small_pairs(), 3, Subchain(Ising((3, 3), J=0.7), 1, "wolff")), 30),
+    "autoregressive": (lambda: FreshDraws(AutoregressiveNet((3, 3), seed=0)), 250),
+    "in turns": (lambda: [Subchain(Ising((3, 3), J=0.7), 1, "wolff"), FreshDraws(AutoregressiveNet((3, 3), seed=1))], 100),
+}
+
+
+def half_the_energy(decide):
+    "The rule, broken: the exact energy counts only half."
+    def broken(self, *step):
+        self.beta /= 2
+        decide(self, *step)
+        self.beta *= 2
+    return broken
+
+
+@pytest.mark.parametrize("name", ARRIVE)
+def test_chains_arrive_from_wrong_starts_and_a_broken_rule_is_seen(name, monkeypatch):
+    "Each chain from a start of its own: random spins, more of them up than down. Where they end are independent draws of the exact law, or of a wrong one."
+    (make, steps), n, seed = ARRIVE[name], 400, list(ARRIVE).index(name) + 300
+    x, energies, share = exact_law(SMALL, HOT)
+    up = x.sum((1, 2)) > 0
+    order, group = np.lexsort((energies, up)), np.empty(len(x), dtype=int)
+    group[order] = np.unique((20 * np.cumsum(share[order]) - 1e-9).astype(int), return_inverse=True)[1]
+    expected = n * np.bincount(group, share)
+    p = lambda x: stats.chisquare(np.bincount(group[(x.reshape(n, -1) > 0) @ (1 << np.arange(9))], minlength=len(expected)), expected).pvalue
+    start = x[up][np.random.default_rng(seed).integers(up.sum(), size=n)]
+    ask = dict(draws=1, chains=n, burn_in=0, thin=steps, start=start, seed=seed, progress=False)
+    right = metropolis_hastings(SMALL, HOT, make(), **ask)["config"].values
+    monkeypatch.setattr(chains._Driven, "decide", half_the_energy(chains._Driven.decide))
+    wrong = metropolis_hastings(SMALL, HOT, make(), **ask)["config"].values
+    assert p(start) < 1e-10 and p(right) > 1e-3 and p(wrong) < 1e-10, (p(start), p(right), p(wrong))
+
+
+def test_trajectories_of_a_polynomial_action_are_compiled_and_have_the_same_law(monkeypatch):
+    "Against exact averages over eight seeds, beside the road of any other force; and the compiled road asks for no force."
+    exact, cheap = Phi4((2, 6), kappa=0.2, lam=0.5), dict(kappa=0.15, lam=0.2)
+    known, z = exact_field(exact).averages, {}
+    for kind in (Phi4, type("Derived", (Phi4,), {})):
+        law, z[kind] = kind((2, 6), **cheap), []
+        for seed in range(8):
+            run = metropolis_hastings(exact, 1.0, Subchain(law, 3, "hmc", settings=dict(step_size=0.4, steps=5)), draws=100, chains=8, seed=seed, progress=False)
+            for name in ("phi2", "m2"):
+                e = gamma_error(run[name].values)
+                z[kind].append((e.value - known[name]) / e.error)
+    for scores in z.values():
+        assert abs(np.mean(scores)) < 4 / np.sqrt(8) and np.abs(scores).max() < 4.5 and np.std(scores) < 2
+    monkeypatch.setattr(Phi4, "force", lambda self, x: 1 / 0)
+    walk = Subchain(Phi4((2, 6), **cheap), 2, "hmc", settings=dict(step_size=0.4, steps=5))
+    two, four = (metropolis_hastings(exact, 1.0, walk, draws=20, chains=c, seed=1, progress=False) for c in (2, 4))
+    np.testing.assert_array_equal(two["config"], four["config"][:2])
+
+
+def test_a_compiled_trajectory_begins_where_the_chain_is():
+    "With hardly any step the proposal is the configuration itself, in folded memory and out again, also in one and three dimensions."
+    for shape in ((6,), (2, 6), (16, 4), (4, 4, 2)):
+        generators = lambda: [np.random.default_rng([5, k]) for k in range(3)]
+        walker = chains._walker(Subchain(Phi4(shape, kappa=0.1, lam=0.1), 1, "hmc", settings=dict(step_size=1e-7, steps=2)), 1.0, generators(), generators(), False)
+        x = np.random.default_rng(0).standard_normal((3, *shape))
+        np.testing.assert_allclose(walker.propose(x)[0], x, atol=1e-5)
+        assert walker.start.shape == x.shape and not np.array_equal(walker.propose(x)[0], x)
 
 
 @pytest.mark.parametrize("name", ["hmc", "flow"])
@@ -271,6 +359,13 @@ def test_the_study_of_self_learning():
     assert all(abs(row[z]) < 4 for row in told["rows"] for z in ("z_pairs", "z_nested"))
 
 
+def of_one_more(names):
+    "Evidence of exact chains on an ensemble to which somebody has added an observable of his own."
+    pairs = Approximation(TRUTH, fitted(pair_network()))
+    ensemble = sample(pairs, BETA, draws=40, chains=2, burn_in=10, seed=0, progress=False)
+    return exact_evidence(pairs, ensemble.assign(charge=ensemble["m"] ** 2), names, draws=20, chains=2, seed=0, progress=False)
+
+
 REFUSED = [
     ("chains.Subchain", lambda t: Subchain("net"), "model", "'net'", "shape"),
     ("chains.Subchain", lambda t: Subchain(PAIRS, steps=0), "steps", "0", ">= 1"),
@@ -303,6 +398,8 @@ REFUSED = [
     ("chains.learn_pairs", lambda t: learn_pairs(TRUTH, 0.3, rounds=0, seed=0), "rounds", "0", ">= 1"),
     ("chains.learn_pairs", lambda t: learn_pairs(TRUTH, 0.3, second="yes", seed=0), "second", "'yes'", "True"),
     ("chains.penalty_chain", lambda t: penalty_chain(TRUTH, 0.3, seed=0), "approximation", "Ising", "Approximation"),
+    ("chains.exact_evidence", lambda t: of_one_more(["entropy"]), "observables", "'entropy'", "abs_m"),
+    ("chains.exact_evidence", lambda t: of_one_more("charge"), "observables", "'charge'", "exact chain.*specific_heat"),
     ("chains.exact_evidence", lambda t: exact_evidence(TRUTH, t, seed=0), "approximation", "Ising", "Approximation"),
 ]
 

@@ -322,11 +322,16 @@ REFUSED = [
     ("propagation.crossing", lambda t: crossing(t[2][0], t[2][0]), "curves", r"\(4, 4\)", "different sizes"),
     ("propagation.crossing", lambda t: crossing(*t[2], "entropy"), "name", "'entropy'", "binder"),
     ("propagation.peak", lambda t: peak(t[2][0], "abs_m"), "betas", "peak_T_abs_m", "range"),
+    ("propagation.crossing", lambda t: crossing(*t[2], ["binder"]), "name", r"\['binder'\]", "binder"),
+    ("propagation.peak", lambda t: peak(t[2][0], ["binder"]), "name", r"\['binder'\]", "binder"),
+    ("propagation.derivative", lambda t: derivative(t[2][0], ["energy"]), "name", r"\['energy'\]", "energy"),
     ("propagation.peak", lambda t: peak(t[2], "abs_m"), "curves", "list", "predict_curves"),
     ("propagation.derivative", lambda t: derivative(t[2][0], 3), "name", "3", "energy"),
     ("propagation.specific_heat", lambda t: specific_heat("curves"), "curves", "str", "predict_curves"),
     ("propagation.free_energy_difference", lambda t: free_energy_difference(t[2][0], 0.3, 0.9), "beta1", "0.9", "0.27"),
     ("propagation.free_energy_difference", lambda t: free_energy_difference(t[2][0], True, 0.4), "beta0", "True", "finite number"),
+    ("propagation.free_energy_difference", lambda t: free_energy_difference(t[2][0], 0.3, 0.3), "beta1", "0.3", "another"),
+    ("propagation.free_energy_difference", lambda t: free_energy_difference(t[2][0], 0.4, 0.4, "direct"), "beta1", "0.4", "another"),
     ("propagation.free_energy_difference", lambda t: free_energy_difference(t[2][0], 0.3, 0.4, "guess"), "method", "'guess'", "'direct'"),
     ("propagation.exponent", lambda t: exponent(*t[2], name="beta"), "name", "'beta'", "'1/nu'"),
     ("propagation.exponent", lambda t: exponent(t[2][0]), "curves", r"\(4, 4\)", "at least 2"),
@@ -346,7 +351,9 @@ def test_bad_calls_of_curves(family):
     for call, argument, value, accepted in [
         (lambda t: c.at(2.0), "beta", "2", "0.27"), (lambda t: c.at(np.nan), "beta", "nan", "finite"), (lambda t: c.at(0.3, []), "observables", r"\[\]", "abs_m"),
         (lambda t: c.at(0.3, ["entropy"]), "observables", "'entropy'", "abs_m"), (lambda t: c.plot("entropy"), "name", "'entropy'", "abs_m"),
-        (lambda t: c.plot("energy", ax=3), "ax", "3", "axes")]:
+        (lambda t: c.plot("energy", ax=3), "ax", "3", "axes"),
+        (lambda t: c.plot(["energy"]), "name", r"\['energy'\]", "abs_m"),
+        (lambda t: propagate(lambda d: {"e": float(d.spline(["energy"])(0.3))}, c), "name", r"\['energy'\]", "abs_m")]:
         assert_refused(call, None, argument, value, accepted)
     with pytest.raises(ValueError, match="as many are needed"):
         propagate(lambda a, b: {"e": 1.0}, c, predict_curves(family[0][1], family[1][1], BETAS, ["binder"], probes=20, draws=60, seed=0))

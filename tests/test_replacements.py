@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from common import assert_complete, assert_refused, row_name
-from scipy import stats
+from scipy import signal, stats
 
 from uqphys import replacements
 from uqphys.autoregressive import AutoregressiveNet
@@ -297,6 +297,74 @@ def test_the_interval_of_a_learned_observable_knows_that_draws_are_correlated():
     assert np.mean(naive) < low - 0.1, "an interval that takes the probes for independent draws must fail"
 
 
+def slow_series(rng, tau, draws, chains=4):
+    "Normal series (chain, draw) with this autocorrelation time."
+    keep = (2 * tau - 1) / (2 * tau + 1)
+    noise = rng.standard_normal((chains, draws + int(20 * tau))) * np.sqrt(1 - keep**2)
+    return signal.lfilter([1], [1, -keep], noise, axis=1)[:, -draws:]
+
+
+WAVE = np.cos(0.5 * np.pi * np.arange(4)) / np.sqrt(8) * np.ones((4, 1))  # over a lattice of 4 x 4 sites, of length one
+
+
+def slow_chain(rng, tau, draws):
+    "Fields whose sites are fresh in each draw, but for one wave, which neither energy nor magnetisation shows; and its amplitude."
+    x, slow = rng.standard_normal((4, draws, 4, 4)), slow_series(rng, tau, draws)
+    x += (slow - (x * WAVE).sum((2, 3)))[..., None, None] * WAVE
+    return xr.Dataset({"config": (("chain", "draw", "x", "y"), x)}), slow
+
+
+class Fast:
+    "A surrogate that knows all of what is measured but its slow part."
+    exact = staticmethod(lambda x: 3.0 * x[:, 0, 1] + (x * WAVE).sum((1, 2)))
+
+    def predict(self, x):
+        mean = 3.0 * x[:, 0, 1, None]
+        return Predictive(mean, 0 * mean, 0 * mean, mean[None])
+
+
+@pytest.mark.parametrize("recorded, tau", [(True, 30), (False, 10)])
+def test_a_part_that_is_slower_than_all_that_is_guessed_widens_the_interval(recorded, tau, monkeypatch):
+    "What is missed moves slowly: with a series that was recorded, or with nothing that is known but at the probes."
+    learned, n, inside, ignored = LearnedObservable(Fast.exact, "F", Fast()), 200, [], []
+    for k in range(n):
+        run, slow = slow_chain(np.random.default_rng([k, tau]), tau, 1000)
+        run = run.assign(charge=(("chain", "draw"), slow)) if recorded else run
+        t = predict_bias(learned, run, probes=600, seed=k).table.loc["F"]
+        inside.append(abs(t["corrected"]) < 1.96 * t["error"])
+        with monkeypatch.context() as forgets:
+            forgets.setattr(replacements, "_missed_time", lambda *a: 0.5)
+            forgets.setattr(replacements, "_slowest", lambda series: 0.5)
+            t = predict_bias(learned, run, probes=600, seed=k).table.loc["F"]
+        ignored.append(abs(t["corrected"]) < 1.96 * t["error"])
+    low = binomial(0.93, 0.97, n)[0]
+    assert np.mean(inside) >= low > np.mean(ignored) + 0.1, (np.mean(inside), np.mean(ignored))
+
+
+def test_energy_and_magnetisation_are_among_the_series_that_may_be_slow():
+    "Fields with a slow mean: what is missed is fast, but nobody can know that from few probes."
+    rng = np.random.default_rng(1)
+    x, asked = rng.standard_normal((4, 500, 4, 4)) + slow_series(rng, 30, 500)[..., None, None], []
+    spy = lambda series: asked.append([float(np.std(s)) for s in series]) or 30.0
+    learned, run = LearnedObservable(Fast.exact, "F", Fast()), xr.Dataset({"config": (("chain", "draw", "x", "y"), x)})
+    before = predict_bias(learned, run, probes=20, seed=0).table.loc["F", "error"]
+    assert replacements._slowest([x.mean((2, 3))]) > 10
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replacements, "_slowest", spy)
+        patch.setattr(replacements, "_missed_time", lambda *a: 0.5)
+        predict_bias(learned, run, probes=20, seed=0)
+    assert np.isclose(asked[0][1], 16 * x.mean((2, 3)).std()) and len(asked[0]) == 9 and before > 0
+
+
+def test_recorded_series_tell_of_slow_parts_too():
+    rng = np.random.default_rng(0)
+    run, _ = slow_chain(rng, 10, 500)
+    slow = run.assign(tilt=(("chain", "draw"), slow_series(rng, 60, 500)), label=(("chain", "draw"), np.full((4, 500), "a")), hole=(("chain", "draw"), np.full((4, 500), np.nan)))
+    learned = LearnedObservable(Fast.exact, "F", Fast())
+    errors = [predict_bias(learned, e, probes=100, seed=0).table.loc["F", "error"] for e in (run, slow)]
+    assert errors[1] > 1.2 * errors[0]
+
+
 def test_measurements_are_counted_once_and_the_truth_is_kept_whatever_the_surrogate():
     asked = []
     learned = LearnedObservable(lambda x: asked.append(len(x)) or wave(x), "F", Linear(100.0, -7.0))
@@ -434,6 +502,9 @@ BAD = [
     (S, lambda t: predict_bias(t.sampler, t.ensemble, evidence="chain", seed=0), "evidence", "chain", "probe"),
     (S, lambda t: predict_bias(t.sampler, t.ensemble, evidence="posterior", seed=0), "evidence", "1 generator", "at least 3"),
     (S, lambda t: predict_bias(t.sampler, t.ensemble, estimator="cumulant2", seed=0), "estimator", "cumulant2", "reweighting"),
+    (S, lambda t: predict_bias(t.sampler, t.ensemble, choice="spanning", seed=0), "choice", "spanning", "random"),
+    (S, lambda t: predict_bias(t.sampler, t.ensemble, choice=None, seed=0), "choice", "None", "random"),
+    (S, lambda t: predict_bias(t.sampler, t.ensemble, estimator=np.array(["a", "b"]), seed=0), "estimator", "a", "reweighting"),
     (S, lambda t: predict_bias(t.sampler, t.ensemble, seed=1.5), "seed", "1.5", "whole"),
     (S, lambda t: predict_bias(t.sampler, 3, seed=0), "ensemble", "int", "Dataset"),
     (S, lambda t: predict_bias(t.sampler, t.ensemble.assign_attrs(method="metropolis"), seed=0), "ensemble", "metropolis", "draws of this"),
@@ -453,6 +524,7 @@ BAD = [
     (O, lambda t: predict_bias(t.observable, t.chain.drop_vars("config"), seed=0), "ensemble", "config", "keep"),
     (O, lambda t: predict_bias(t.observable, t.chain, probes=10**4, seed=0), "probes", "10000", "200"),
     (O, lambda t: predict_bias(t.observable, t.chain, probes=True, seed=0), "probes", "True", "whole"),
+    (O, lambda t: predict_bias(t.observable, t.chain, choice="nonsense", seed=0), "choice", "nonsense", "random"),
     (O, lambda t: predict_bias(t.observable, t.chain.isel(draw=slice(0, 5)), probes=20, seed=0), "ensemble", "5", "at least 10"),
     (L, lambda t: LearnedSimulation(1, t.simulation.surrogate), "simulate", "1", "function"),
     (L, lambda t: LearnedSimulation(t.pair, t.Net), "surrogate", "Net", "predict"),
@@ -463,6 +535,7 @@ BAD = [
     (L, lambda t: predict_bias(t.simulation, np.ma.masked_array(t.x, t.x > 0.9), seed=0), "ensemble", ".", "finite"),
     (L, lambda t: predict_bias(t.simulation, t.x * np.nan, seed=0), "ensemble", "nan", "finite"),
     (L, lambda t: predict_bias(t.simulation, t.x, probes=31, seed=0), "probes", "31", "30"),
+    (L, lambda t: predict_bias(t.simulation, t.x, probes=20, choice="active", seed=0), "choice", "active", "random"),
     (L, lambda t: predict_bias(t.simulation, t.x, "two", probes=20, seed=0), "observables", "two", "one"),
     (L, lambda t: predict_bias(LearnedSimulation(lambda x: np.ones((len(x), 1)), t.simulation.surrogate, ["one"]), t.x, probes=20, seed=0), "simulate", "ndarray", "standard errors"),
     (L, lambda t: predict_bias(LearnedSimulation(lambda x: (np.ones((len(x), 1)), -np.ones((len(x), 1))), t.simulation.surrogate, ["one"]), t.x, probes=20, seed=0), "one", "-1", ">= 0"),

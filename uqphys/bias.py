@@ -766,7 +766,7 @@ def predict_bias(
 ) -> BiasReport:
     "Predict, observable by observable, the bias that the approximation puts into averages; correct it; judge the answer."
     if not isinstance(approximation, Approximation) and callable(own := getattr(approximation, "bias_report", None)):
-        return own(ensemble, observables, evidence=evidence, probes=probes, estimator=estimator, seed=seed)
+        return own(ensemble, observables, evidence=evidence, probes=probes, choice=choice, estimator=estimator, seed=seed)
     names = _check_request(approximation, ensemble, observables, evidence, estimator)
     probes, choice, seed = _check_probes(probes, approximation, evidence), _check_choice(choice), check_seed(seed)
     with one_thread():

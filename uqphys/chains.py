@@ -15,13 +15,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import xarray as xr
-from .analysis import diagnostics, estimates
+from .analysis import DERIVED, diagnostics, estimates
 from .bias import Approximation, BiasReport, _check_request, _report, tail_index
 from .clusters import METHODS as CLUSTERS
 from .clusters import _SwendsenWang, _Wolff
 from .fields import METHODS as FIELDS
-from .fields import _gradient_hmc_movers, _walk_in
-from .models import (Ising, _shown, check_beta, check_count, check_flag, check_number, check_field, check_seed, check_spins, field_observables, pattern_index,
+from .fields import _close_all, _fold, _gradient_hmc_movers, _phi4_hmc_movers, _walk_in
+from .models import (Ising, Phi4, _shown, check_beta, check_count, check_flag, check_number, check_field, check_seed, check_spins, field_observables, pattern_index,
                            site_values, spin_observables)
 from .sampling import (PROPOSE, _changes, _check_model, _compiled, _dataset, _describe, _energies, _generators, _needs_patterns, _origin, _root,
                              _starts, one_thread, progress_bar, sample, site_at)
@@ -151,6 +151,23 @@ def _any_walk(model, beta, generators, sweeps):
         return y
     return propose
 
+# %% ../nbs/41_chains.ipynb #b43b539a
+def _compiled_trajectories(model, beta, starts, generators, tuned, steps):
+    "The same for a polynomial action, by the compiled kernel of fields: one mover for each chain, put where the chain is."
+    movers = [_walk_in(mover) for mover in _phi4_hmc_movers(model, beta, starts, generators, **tuned)]
+    (field, *_, layout, lanes, _), ndim = movers[0].arguments, len(model.shape)
+    inner = np.s_[: len(layout.rows), int(lanes) : field.shape[1] - int(lanes)]
+    starts[...] = [mover.unfold(mover.arguments[0][inner]) for mover in movers]
+
+    def propose(x):
+        y = np.empty(x.shape)
+        for k, (mover, start) in enumerate(zip(movers, x)):
+            mover.arguments[0][inner] = _fold(start, ndim, int(lanes))
+            _close_all(mover.arguments[0], layout.ghosts, lanes)
+            y[k] = mover(1, steps)[0][0, 0]
+        return y
+    return propose
+
 # %% ../nbs/41_chains.ipynb #1c28ee8c
 def _cluster_walk(model, beta, starts, generators, moves, steps):
     "Clusters of a pair Hamiltonian; one mover for each chain, set to where the chain is."
@@ -167,6 +184,8 @@ def _cluster_walk(model, beta, starts, generators, moves, steps):
 def _trajectory_walk(model, beta, starts, generators, settings, steps, tuning):
     "Trajectories of Hamiltonian Monte Carlo with the force of the cheap law, all chains in one batch."
     tuned = FIELDS["hmc"].tune(model, beta, _starts(model, tuning), tuning, **(settings or {}))
+    if type(model) is Phi4:
+        return _compiled_trajectories(model, beta, starts, generators, tuned, steps)
     (mover,) = _gradient_hmc_movers(model, beta, starts, generators, **tuned)
     _walk_in(mover)
     starts[...] = mover.x
@@ -590,6 +609,17 @@ def _compared(ensemble, run, names):
     rows = dict(surrogate=plain, predicted_bias=bias, low=bias - wide, high=bias + wide, corrected=value, error=errors)
     return rows, _chain_verdicts(run, cheap, dear, names)
 
+
+def _measured_by_chains(approximation, names):
+    "Names, each of which an exact chain measures: what was added to the surrogate's ensemble alone is refused."
+    one, energy = np.ones((1, *approximation.shape)), np.zeros(1)
+    measured = (field_observables if approximation.values == "real" else spin_observables)(one, energy, len(approximation.shape))
+    offered = [*measured, *(name for name, what in DERIVED.items() if set(what.needs) - {"energy2"} <= set(measured))]
+    for name in names:
+        if name not in offered:
+            raise ValueError(f"observables={_shown(name)}: the exact chain does not measure it; accepted are {', '.join(offered)}")
+    return names
+
 # %% ../nbs/41_chains.ipynb #58b00448
 def exact_evidence(
     approximation: Approximation,  # the surrogate's model, and the exact one it replaces
@@ -604,7 +634,7 @@ def exact_evidence(
     progress: bool = True,  # show a progress bar when it takes longer than a second
 ) -> BiasReport:
     "The bias by an exact chain that the surrogate drives, without a model of the error, as `predict_bias` reports it."
-    names = _check_request(approximation, ensemble, observables, "probe", "reweighting")
+    names = _measured_by_chains(approximation, _check_request(approximation, ensemble, observables, "probe", "reweighting"))
     check_count("chains", chains, 2)
     check_seed(seed)
     proposal, beta = Subchain(approximation, 10) if proposal is None else proposal, float(ensemble.attrs["beta"])

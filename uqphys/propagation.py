@@ -393,7 +393,7 @@ def _trust(curves):
 def _plot(curves, name, ax, exact):
     import matplotlib.pyplot as plt
 
-    if name not in curves.value:
+    if not isinstance(name, str) or name not in curves.value:
         raise ValueError(f"name={_shown(name)}: unknown; accepted are {', '.join(sorted(curves.value))}")
     if ax is not None and not isinstance(ax, plt.Axes):
         raise ValueError(f"ax={_shown(ax)}: expected matplotlib axes, or None for a new figure")
@@ -425,7 +425,7 @@ class Draw:
 
     def spline(self, name: str) -> PPoly:
         "A cubic spline through a curve; `ValueError` for a name that there is no curve of."
-        if name not in self.values:
+        if not isinstance(name, str) or name not in self.values:
             raise ValueError(f"name={_shown(name)}: unknown; accepted are {', '.join(sorted(self.values))}")
         return CubicSpline(self.betas, self.values[name]) if self.splines is None else self.splines[name]
 
@@ -576,7 +576,7 @@ def _check_family(curves, names, least=2):
     for c in curves:
         if not np.array_equal(c.betas, curves[0].betas):
             raise ValueError(f"curves on grids of betas from {c.betas[0]:g} and from {curves[0].betas[0]:g}: one grid for all is needed")
-        if unknown := [name for name in names if name not in c.value]:
+        if unknown := [name for name in names if not isinstance(name, str) or name not in c.value]:
             raise ValueError(f"name={_shown(unknown[0])}: unknown; accepted are {', '.join(sorted(c.value))}")
     return sorted(curves, key=lambda c: c.n_sites)
 
@@ -655,6 +655,8 @@ def free_energy_difference(
     for name, b in zip(("beta0", "beta1"), ends):
         if not curves.betas[0] <= b <= curves.betas[-1]:
             raise ValueError(f"{name}={b:g}: the curves go from {curves.betas[0]:g} to {curves.betas[-1]:g}")
+    if ends[0] == ends[1]:
+        raise ValueError(f"beta1={ends[1]:g}: expected another temperature than beta0, for from one to itself the difference is zero by definition")
     if not isinstance(method, str) or method not in ("integration", "direct"):
         raise ValueError(f"method={_shown(method)}: accepted are 'integration', 'direct'")
     area = lambda d: -d.n_sites * float(d.spline("energy").integrate(*ends))

@@ -103,20 +103,39 @@ def _slopes(function, means, scales):
     steps = 1e-4 * np.diag(np.maximum(scales, 1e-8 * np.maximum(np.abs(means), 1e-30)))
     return np.stack([(function(means + h) - function(means - h)) / (2 * h.max()) for h in steps], 1)
 
+# %% ../nbs/42_replacements.ipynb #a028eea7
+def _missed_time(missed, at, form):
+    "Autocorrelation time of a series of that form (chain, draw) which is known at the places `at` only: from the pairs that are near enough."
+    (_, n), T, m, square = form, math.prod(form), len(at), missed.var(ddof=1)
+    if not square > 0:
+        return 0.5
+    known = np.zeros(form)
+    known.flat[at] = missed - missed.mean()
+    pairs = np.fft.irfft((np.abs(np.fft.rfft(known, 2 * n, axis=1)) ** 2).sum(0))[1:n]  # sum of the products, for each distance
+    window = 2 ** np.arange(max(n // 4, 1).bit_length())
+    tau = 0.5 + np.cumsum(pairs)[window - 1] * (T - 1) / (m * (m - 1) * square)
+    return max(0.5, float((tau * (1 + (2 * window + 1) / T)).max()))
+
+
+def _slowest(series):
+    "The longest autocorrelation time of series (k, chain, draw); of those that move."
+    return max((gamma_error(s, "series").tau_int for s in series if np.ptp(s) > 0), default=0.5)
+
 # %% ../nbs/42_replacements.ipynb #47b45892
-def _estimate(averages, function, independent=False, steady=None):
-    "A function of averages by the difference estimator, with all errors; `steady`: residuals (m,), and what a residual does at each draw (q, T)."
+def _estimate(averages, function, at=None, slowest=0.5, steady=None):
+    "A function of averages by the difference estimator, with all errors; `at`: where the probes are in a chain, None for independent draws."
     guesses, missed = averages
     means = guesses.mean((1, 2)) + missed.mean(1)
     slopes = _slopes(function, means, guesses.std((1, 2)) + missed.std(1))
     T, m, left = guesses[0].size, missed.shape[1], slopes @ missed
     series = np.tensordot(slopes, guesses, 1)
-    variance, tau = _series_variance(series, independent)
-    square = left.var(1, ddof=1)
-    if steady is not None:
+    variance, tau = _series_variance(series, at is None)
+    square, tau = left.var(1, ddof=1), max(tau, slowest)
+    memory = np.array([tau if at is None else max(tau, _missed_time(v, at, guesses[0].shape)) for v in left])
+    if steady is not None:  # residuals (m,), and what a residual does at each draw (q, T)
         square = np.maximum(square, steady[0].var(ddof=1) * ((slopes @ steady[1]) ** 2).mean(1))
     wide = (student.ppf(0.975, m - 1) / norm.ppf(0.975)) ** 2
-    return _Numbers(function(means), variance + square * 2 * tau / T, wide * square / m * (1 - m / T), left, T / (2 * tau), series)
+    return _Numbers(function(means), variance + square * 2 * memory / T, wide * square / m * (1 - m / T), left, T / (2 * tau), series)
 
 
 def _series_variance(series, independent):
@@ -162,11 +181,13 @@ def _rows(found, k, m):
                 more_probes=_more_probes(found, m)[:k])
 
 
-def _check_report_request(evidence, probes, estimator, places, what):
+def _check_report_request(evidence, probes, choice, estimator, places, what):
     "What the three kinds of reports are asked alike; the number of probes (0 for a posterior)."
     if not isinstance(evidence, str) or evidence not in ("posterior", "probe"):
         raise ValueError(f"evidence={_shown(evidence)}: expected 'posterior' or 'probe'")
-    if estimator != "reweighting":
+    if not isinstance(choice, str) or choice != "random":
+        raise ValueError(f"choice={_shown(choice)}: expected 'random', for the places must be random")
+    if not isinstance(estimator, str) or estimator != "reweighting":
         raise ValueError(f"estimator={_shown(estimator)}: expected 'reweighting'; {what} has no expansion")
     if evidence == "posterior":
         return 0
@@ -340,7 +361,7 @@ def _probe_sampler(self, drawn, names, needs, m, seed):
     averages = _Averages(columns(drawn.series, guess.everywhere, drawn.mixed).reshape(-1, *drawn.form), missed)
     change = 1e-4 / self.beta
     response = (columns(drawn.series, guess.everywhere + change, drawn.mixed) - averages.guesses.reshape(len(missed), T)) / change
-    found = _estimate(averages, _bias_function(names, needs, self.beta, n_sites, zero), True, (guess.missed, response))
+    found = _estimate(averages, _bias_function(names, needs, self.beta, n_sites, zero), steady=(guess.missed, response))
     return found, _weight_facts(self.beta, exact, guess, averages)
 
 
@@ -420,7 +441,7 @@ def _posterior_sampler(self, drawn, names, needs, seed):
     function = lambda D: _bias_function(names, needs, self.beta, drawn.x[0].size, D.mean())
     bias, centre = np.array([function(D)(columns(D).mean(1))[:k] for D in draws]), draws.mean(0)
     seen = columns(centre).reshape(-1, *drawn.form)
-    found = _estimate(_Averages(seen, np.zeros((len(seen), 20))), function(centre), True)
+    found = _estimate(_Averages(seen, np.zeros((len(seen), 20))), function(centre))
     facts = {"effective_share": float(np.mean(w := np.exp(-self.beta * (centre - centre.min()))) ** 2 / np.mean(w**2)), "pareto_k": tail_index(-self.beta * centre)}
     return _believed_rows(bias, found, [n not in ("energy", "free_energy") for n in names]), found, facts
 
@@ -486,12 +507,13 @@ def _sampler_report(
     *,
     evidence: str = "probe",  # "probe": buy exact energies; "posterior": what the members of a committee differ by
     probes: int = 100,  # exact energies at random draws, at least 20
+    choice: str = "random",  # the only one: the places must be random
     estimator: str = "reweighting",  # the only one
     seed: int,  # of the choice of probes, and of the draws of a posterior
 ) -> BiasReport:
     "What `predict_bias` reports on a learned sampler."
     names, seed = _sampler_names(self, ensemble, observables), check_seed(seed)
-    m = _check_report_request(evidence, probes, estimator, ensemble["energy"].size, "a learned sampler")
+    m = _check_report_request(evidence, probes, choice, estimator, ensemble["energy"].size, "a learned sampler")
     needs = sorted({need for n in names if n != "free_energy" for need in (DERIVED[n].needs if n in DERIVED else (n,))})
     with one_thread():
         drawn = _drawn(self, ensemble)
@@ -579,16 +601,24 @@ def _configurations(ensemble):
     (check_spins if values == "spins" else check_field)(x, x.shape[2:])
     return x, values
 
+
+def _recorded(ensemble):
+    "All series (chain, draw) of numbers that an ensemble holds."
+    series = [v.transpose("chain", "draw").values for v in ensemble.data_vars.values() if set(v.dims) == {"chain", "draw"} and v.dtype.kind in "iuf"]
+    return [v.astype(float) for v in series if np.isfinite(v).all()]
+
 # %% ../nbs/42_replacements.ipynb #22f45515
-def _probe_observable(self, x, values, m, seed):
-    "Numbers of a report from m exact measurements, and facts for the verdict."
+def _probe_observable(self, x, values, m, seed, recorded=()):
+    "Numbers of a report from m exact measurements, and facts for the verdict; `recorded`: series (chain, draw) of the chain, one of which may be slow."
     flat = x.reshape(-1, *x.shape[2:])
+    terms = _terms(flat, values)
     at, f = np.random.default_rng([seed, 1]).choice(len(flat), m, replace=False), _surrogate_means(self.surrogate, flat)
     distinct, back = np.unique(flat[at].reshape(m, -1), axis=0, return_inverse=True)
     exact = self.measure(distinct.reshape(-1, *x.shape[2:]))[back.ravel()]
-    guess = _regress(np.column_stack([f, _terms(flat, values)]), at, f[at] - exact)
+    guess = _regress(np.column_stack([f, terms]), at, f[at] - exact)
     guesses = np.stack([f, f - guess.everywhere]).reshape(2, *x.shape[:2])
-    found = _estimate(_Averages(guesses, np.stack([np.zeros(m), -guess.missed])), lambda means: np.array([means[0] - means[1], means[1], means[0]]))
+    answers = lambda means: np.array([means[0] - means[1], means[1], means[0]])
+    found = _estimate(_Averages(guesses, np.stack([np.zeros(m), -guess.missed])), answers, at, _slowest([*terms.T.reshape(-1, *x.shape[:2]), *recorded]))
     explained = 1 - np.var(guess.missed) / max(np.var(f[at] - exact), 1e-300)
     return found, {"probes": m, "explained": float(explained), "blind": float(guess.blind.mean())}, len(distinct)
 
@@ -599,7 +629,7 @@ def _posterior_observable(self, x, most=20000):
     step = max(1, -(-len(flat) // most))
     belief, f = self.surrogate.predict(flat[::step]), _surrogate_means(self.surrogate, flat)
     bias = -(belief.draws - belief.mean)[:, :, 0].mean(1)[:, None]
-    found = _estimate(_Averages(f.reshape(1, *x.shape[:2]), np.zeros((1, 20))), lambda means: np.array([0 * means[0], means[0], means[0]]))
+    found = _estimate(_Averages(f.reshape(1, *x.shape[:2]), np.zeros((1, 20))), lambda means: np.array([0 * means[0], means[0], means[0]]), np.arange(20))
     return _believed_rows(bias, found, [True]), found, {"misfit": float(np.sqrt(belief.aleatoric.mean())), "epistemic": float(np.sqrt(belief.epistemic.mean())),
                                                         "reservations": _reservations(self.surrogate, belief)}
 
@@ -621,15 +651,16 @@ def _observable_report(
     *,
     evidence: str = "probe",  # "probe": buy measurements; "posterior": the surrogate's own uncertainty
     probes: int = 100,  # exact measurements at random draws, at least 20
+    choice: str = "random",  # the only one: the places must be random
     estimator: str = "reweighting",  # the only one; nothing is reweighted
     seed: int,  # of the choice of probes
 ) -> BiasReport:
     "What `predict_bias` reports on a learned observable."
     (x, values), seed = _configurations(ensemble), check_seed(seed)
     _wanted(observables, [self.name], None)
-    m = _check_report_request(evidence, probes, estimator, math.prod(x.shape[:2]), "a learned observable")
+    m = _check_report_request(evidence, probes, choice, estimator, math.prod(x.shape[:2]), "a learned observable")
     with one_thread():
-        found, facts, spent = _probe_observable(self, x, values, m, seed) if m else (None, None, 0)
+        found, facts, spent = _probe_observable(self, x, values, m, seed, _recorded(ensemble)) if m else (None, None, 0)
         rows, found, facts = (_rows(found, 1, m), found, facts) if m else _posterior_observable(self, x)
     doubts = _observable_doubts(facts, rows, found)
     grounds = f"{found.n_eff:.0f} independent draws" + (f", {facts['explained']:.0%} of the scatter of the error is explained" if m else "")
@@ -798,12 +829,13 @@ def _simulation_report(
     *,
     evidence: str = "probe",  # "probe": buy exact runs; "posterior": the network's own errors
     probes: int = 100,  # exact runs at random rows, at least 20
+    choice: str = "random",  # the only one: the places must be random
     estimator: str = "reweighting",  # the only one; nothing is reweighted
     seed: int,  # of the choice of rows
 ) -> SimulationReport:
     "What `predict_bias` reports on a learned simulation."
     x, seed, names = _table(ensemble), check_seed(seed), _wanted(observables, list(self.names), list(self.names))
-    m = _check_report_request(evidence, probes, estimator, len(x), "a learned simulation")
+    m = _check_report_request(evidence, probes, choice, estimator, len(x), "a learned simulation")
     settings = dict(evidence=evidence, estimator=estimator, seed=int(seed), couplings=len(x))
     if not m:
         columns, rows = _posterior_simulation(self, x, names)
