@@ -151,17 +151,75 @@ def test_an_audit_finds_what_is_wrong(tmp_path):
         box = BlackBox(tilted, (3, 4), **told)
         box.energy(x)
         if right:
-            assert box.audit(n=30) < 1e-12 and box.counts.computed == len(box.known().y) + 2 * len(box.known().y)
+            known = len(box.known().y)
+            assert box.audit(n=30) < 1e-12 and 5 * known < box.counts.computed <= (1 + 1 + 4) * known  # two axes, shifted and reflected
         else:
-            with pytest.raises(ValueError, match="at an image of its configuration"):
+            with pytest.raises(ValueError, match="at its image under a flip"):
                 box.audit(n=30)
     box = BlackBox(lambda s: (s * np.arange(12).reshape(3, 4)).sum(), (3, 4), permutations=translations((3, 4)))
     box.energy(x)
-    with pytest.raises(ValueError, match="at an image"):
+    with pytest.raises(ValueError, match="at its image under permutation"):
         box.audit(n=5)
     box.function = lambda s: np.nan
     with pytest.raises(ValueError, match="gives nan"):
         box.audit(n=1)
+
+
+STRIPES = (-1.0) ** np.arange(4)
+WRONG = {"a flip": lambda s: s.sum(), "an exchange of axes 0 and 1": lambda s: (s * np.roll(s, 1, 1)).sum(),
+         "a shift along axis 1": lambda s: (s @ STRIPES).sum() ** 3}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_an_audit_of_one_energy_finds_any_one_wrong_symmetry(wrong):
+    "Whatever the seed, one configuration is enough, if it is not its own image or of its image's energy by chance; a large constant hides nothing."
+    part, caught = WRONG[wrong], 0
+    for seed in range(40):
+        box = BlackBox(lambda s: 1e6 + Ising((4, 4)).energy(s) + 0.05 * part(s), (4, 4), flip_symmetric=True, lattice_symmetric=True)
+        box.energy(random_spins((4, 4), 1, seed=seed))
+        (x,) = box.known().x
+        if abs(part(box._generators()[wrong](x)) - part(x)) > 0.1:
+            caught += 1
+            with pytest.raises(ValueError, match=f"at its image under {wrong}"):
+                box.audit(n=1, seed=seed)
+    assert caught > 20, caught
+
+
+def test_an_audit_is_as_strict_as_the_energies_differ():
+    for constant in (0.0, 1e7):
+        box = BlackBox(lambda s: constant + TRUTH.energy(s), (3, 4), cache=None)
+        box.energy(random_spins((3, 4), 20, seed=0))
+        spread, function = float(np.ptp(box.known().y)), box.function
+        assert box.audit(n=20) == 0.0
+        for off, right in ((0.5e-6, True), (4e-6, False)):
+            box.function = lambda s: function(s) + off * spread
+            if right or constant * 1e-12 > off * spread:
+                assert box.audit(n=20) <= 1e-6 * spread + 1e-12 * (constant + spread)
+            else:
+                with pytest.raises(ValueError, match="at its configuration"):
+                    box.audit(n=20)
+    one = BlackBox(lambda s: 3.0, (3, 4), **LATTICE)
+    one.energy(np.ones((3, 4)))
+    assert one.audit() == 0.0 and one.counts == (3, 0, 3, 0)  # of all its images, the flip alone is another configuration
+
+
+def test_an_audit_keeps_to_the_batch():
+    sizes = []
+    def many(x):
+        sizes.append(len(x))
+        return x.sum((1, 2)) ** 2
+    box = BlackBox(many, (3, 4), vectorised=True, batch=7, **LATTICE)
+    box.energy(random_spins((3, 4), 20, seed=0))
+    assert box.audit(n=20) < 1e-12 and max(sizes) == 7
+
+
+def test_known_energies_are_those_of_first_images():
+    box, x = BlackBox(one_energy, (3, 4), **LATTICE), random_spins((3, 4), 30, seed=0)
+    box.energy(x)
+    known = box.known()
+    np.testing.assert_array_equal(box._forms(known.x), known.x.reshape(len(known.x), -1))
+    np.testing.assert_array_equal(known.y[:, 0], TRUTH.energy(known.x))
+    assert {v.tobytes() for v in known.x} != {v.tobytes() for v in x} and "first image" in BlackBox.known.__doc__
 
 
 def test_copies_share_the_file_and_count_anew(tmp_path):

@@ -160,12 +160,12 @@ def _compiled_trajectories(model, beta, starts, generators, tuned, steps):
     starts[...] = [mover.unfold(mover.arguments[0][inner]) for mover in movers]
 
     def propose(x):
-        y = np.empty(x.shape)
-        for k, (mover, start) in enumerate(zip(movers, x)):
-            mover.arguments[0][inner] = _fold(start, ndim, int(lanes))
+        y, notes = np.array(_fold(x, ndim, int(lanes)), order="C"), np.empty((steps, 1))
+        for k, mover in enumerate(movers):
+            mover.arguments[0][inner] = y[k]
             _close_all(mover.arguments[0], layout.ghosts, lanes)
-            y[k] = mover(1, steps)[0][0, 0]
-        return y
+            mover.kernel(*mover.arguments, *mover.settings.values(), mover.rng, steps, y[k : k + 1], notes)
+        return movers[0].unfold(y)
     return propose
 
 # %% ../nbs/41_chains.ipynb #1c28ee8c
