@@ -10,9 +10,11 @@ from common import assert_complete, assert_refused, row_name
 from test_cli import call
 
 from uqphys import roads, studies
+from uqphys.analysis import estimates
 from uqphys.exact import enumerate_states
 from uqphys.models import Ising
 from uqphys.roads import as_dictionary, make_generator, result_rows, walk
+from uqphys.sampling import sample
 from uqphys.studies import MODELS, ROADS, TABLES, find_function, make_model, parse_study, read_study
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -247,6 +249,19 @@ def test_other_surrogates_of_spins_and_fields(kind):
     judge(walk(spins))
     field = walk(parse_study({**REAL, "surrogate": {"kind": kind, "hidden": [4], "epochs": 60}}))
     assert field.exact is None and list(field.reports["probe"].table.index) == ["energy", "abs_m", "m2", "susceptibility"]
+
+
+def test_a_corrected_field_agrees_with_an_exact_run():
+    study = read_study(ROOT / "studies" / "phi4_field.toml")
+    table = walk(study).reports["probe"].table
+    run = sample(study.exact, study.beta, draws=400, chains=8, thin=2, burn_in=50, seed=1, keep="observables", progress=False)
+    exact = estimates(run)
+    biased = 0
+    for name in ("energy", "phi2", "abs_m"):
+        row, e = table.loc[name], exact[name]
+        assert abs(row["corrected"] - e.value) < 4.5 * math.hypot(row["error"], e.error), name
+        biased = max(biased, abs(row["surrogate"] - e.value) / math.hypot(row["error"], e.error))
+    assert biased > 6, "the surrogate alone is wrong"
 
 
 def test_exact_chains_of_a_field():
