@@ -330,7 +330,7 @@ EXEMPT = {
     "studies.Key": "a plain record of functions", "studies.Study": "made by parse_study, which checks",
     "roads.Walk": "a plain record of results", "roads.Law": "a plain record", "roads.Seeds": "a plain record",
     **{f"roads.{name}": "takes what parse_study and walk have checked" for name in (
-        "make_surrogate", "make_examples", "make_generator", "result_rows", "as_markdown", "as_dictionary", "picture", "exact_answer", "sampler_answer", "observable_answer")},
+        "make_surrogate", "make_examples", "make_generator", "result_rows", "as_markdown", "as_dictionary", "picture", "exact_answer")},
     "roads.aligned": "lays out text", "roads.markdown": "lays out text",
 }
 TABLE = [

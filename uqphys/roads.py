@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['EXACT_SITES', 'Seeds', 'make_surrogate', 'make_examples', 'Law', 'exact_answer', 'Walk', 'walk', 'result_rows',
-           'aligned', 'markdown', 'as_markdown', 'as_dictionary', 'picture', 'make_generator', 'sampler_answer',
-           'observable_answer']
+           'aligned', 'markdown', 'as_markdown', 'as_dictionary', 'picture', 'make_generator']
 
 # %% ../nbs/902_roads.ipynb #c38b5dcf
 import math
@@ -551,7 +550,7 @@ def _trained_sampler(study, model, seeds, say):
     return LearnedSampler(model, networks[0] if len(networks) == 1 else networks, study.beta)
 
 # %% ../nbs/902_roads.ipynb #f001fd91
-def sampler_answer(
+def _sampler_answer(
     sampler,  # a LearnedSampler of few spins
     names: list,  # observables, `free_energy` among them or not
 ):
@@ -584,13 +583,13 @@ def _sampler_road(study, model, evidences, seeds, say):
     for evidence in evidences:
         say(f"predict: the bias from the evidence “{evidence}”")
         reports[evidence] = predict_bias(sampler, ensemble, asked["observables"], evidence=evidence, probes=asked["probes"], seed=seeds.ask)
-    return Walk(study, reports, sampler_answer(sampler, asked["observables"]) if asked.get("enumerate") else None, [])
+    return Walk(study, reports, _sampler_answer(sampler, asked["observables"]) if asked.get("enumerate") else None, [])
 
 
 _ROADS["sampler"] = _sampler_road
 
 # %% ../nbs/902_roads.ipynb #e5143cd0
-def observable_answer(
+def _observable_answer(
     learned,  # a LearnedObservable of few spins
     model,  # the Model whose law it is averaged over
     beta: float,  # inverse temperature
@@ -634,7 +633,7 @@ def _observable_road(study, model, evidences, seeds, say):
     for evidence in evidences:
         say(f"predict: the bias from the evidence “{evidence}”")
         reports[evidence] = predict_bias(learned, ensemble, evidence=evidence, probes=asked["probes"], seed=seeds.ask)
-    return Walk(study, reports, observable_answer(learned, model, study.beta) if asked.get("enumerate") else None, [])
+    return Walk(study, reports, _observable_answer(learned, model, study.beta) if asked.get("enumerate") else None, [])
 
 
 _ROADS["observable"] = _observable_road
