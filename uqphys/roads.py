@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['EXACT_SITES', 'Seeds', 'make_surrogate', 'make_examples', 'Law', 'exact_answer', 'Walk', 'walk', 'result_rows',
-           'aligned', 'markdown', 'as_markdown', 'as_dictionary', 'picture', 'make_generator', 'sampler_answer',
-           'observable_answer']
+           'aligned', 'markdown', 'as_markdown', 'as_dictionary', 'picture', 'make_generator']
 
 # %% ../nbs/902_roads.ipynb #c38b5dcf
 import math
@@ -536,7 +535,7 @@ def _exact_draws(study, model, seed, say):
     run = sample(model, s["beta"], draws=max(10, -(-s["n"] // 4)), chains=4, thin=s["thin"], burn_in=200, seed=seed, progress=sys.stderr.isatty())
     return run["config"].values.reshape(-1, *model.shape)[: s["n"]]
 
-# %% ../nbs/902_roads.ipynb #0e1162a9
+# %% ../nbs/902_roads.ipynb #e7deee15
 def _trained_sampler(study, model, seeds, say):
     "A LearnedSampler of one generator, or of several that were trained apart."
     from uqphys.generating import train_generator
@@ -550,8 +549,8 @@ def _trained_sampler(study, model, seeds, say):
                         direction=s["direction"], data=data, progress=sys.stderr.isatty())
     return LearnedSampler(model, networks[0] if len(networks) == 1 else networks, study.beta)
 
-# %% ../nbs/902_roads.ipynb #9be7e4e0
-def sampler_answer(
+# %% ../nbs/902_roads.ipynb #f001fd91
+def _sampler_answer(
     sampler,  # a LearnedSampler of few spins
     names: list,  # observables, `free_energy` among them or not
 ):
@@ -573,7 +572,7 @@ def sampler_answer(
     table = pd.DataFrame({"exact": values[0], "exact_bias": {k: values[1][k] - values[0][k] for k in names}})
     return table.rename_axis("observable").loc[list(dict.fromkeys(names))]
 
-# %% ../nbs/902_roads.ipynb #232e3667
+# %% ../nbs/902_roads.ipynb #53f2b776
 def _sampler_road(study, model, evidences, seeds, say):
     "A learned sampler."
     from uqphys.bias import predict_bias
@@ -584,13 +583,13 @@ def _sampler_road(study, model, evidences, seeds, say):
     for evidence in evidences:
         say(f"predict: the bias from the evidence “{evidence}”")
         reports[evidence] = predict_bias(sampler, ensemble, asked["observables"], evidence=evidence, probes=asked["probes"], seed=seeds.ask)
-    return Walk(study, reports, sampler_answer(sampler, asked["observables"]) if asked.get("enumerate") else None, [])
+    return Walk(study, reports, _sampler_answer(sampler, asked["observables"]) if asked.get("enumerate") else None, [])
 
 
 _ROADS["sampler"] = _sampler_road
 
-# %% ../nbs/902_roads.ipynb #d1be5ae6
-def observable_answer(
+# %% ../nbs/902_roads.ipynb #e5143cd0
+def _observable_answer(
     learned,  # a LearnedObservable of few spins
     model,  # the Model whose law it is averaged over
     beta: float,  # inverse temperature
@@ -604,7 +603,7 @@ def observable_answer(
     means = enumerate_states(model, beta, both).averages
     return pd.DataFrame({"exact": [means["measured"]], "exact_bias": [means["learned"] - means["measured"]]}, index=pd.Index([learned.name], name="observable"))
 
-# %% ../nbs/902_roads.ipynb #0a7507d1
+# %% ../nbs/902_roads.ipynb #f464352f
 def _learned_observable(study, model, seeds, say):
     "A surrogate in the place of a measurement."
     import numpy as np
@@ -621,7 +620,7 @@ def _learned_observable(study, model, seeds, say):
     say(f"learn: a surrogate of the kind {study.surrogate['kind']}")
     return LearnedObservable(measure, asked["name"], _fitted(untrained, x, y[:, None]))
 
-# %% ../nbs/902_roads.ipynb #9b3a56f8
+# %% ../nbs/902_roads.ipynb #1c8da91a
 def _observable_road(study, model, evidences, seeds, say):
     "A learned observable, over an exact chain."
     from uqphys.bias import predict_bias
@@ -634,12 +633,12 @@ def _observable_road(study, model, evidences, seeds, say):
     for evidence in evidences:
         say(f"predict: the bias from the evidence “{evidence}”")
         reports[evidence] = predict_bias(learned, ensemble, evidence=evidence, probes=asked["probes"], seed=seeds.ask)
-    return Walk(study, reports, observable_answer(learned, model, study.beta) if asked.get("enumerate") else None, [])
+    return Walk(study, reports, _observable_answer(learned, model, study.beta) if asked.get("enumerate") else None, [])
 
 
 _ROADS["observable"] = _observable_road
 
-# %% ../nbs/902_roads.ipynb #dc66edcc
+# %% ../nbs/902_roads.ipynb #fb37d7c6
 def _map(study, model, law, seeds, say):
     "The bias of energy and specific heat over inverse temperatures, learned from short exact runs and runs of the learned law."
     import numpy as np
@@ -662,7 +661,7 @@ def _map(study, model, law, seeds, say):
         rows.append(pd.DataFrame({"beta": grid, "quantity": name, "bias": belief.mean[:, 0], "low": low[:, 0], "high": high[:, 0]}))
     return pd.concat(rows, ignore_index=True)
 
-# %% ../nbs/902_roads.ipynb #94260ab2
+# %% ../nbs/902_roads.ipynb #ae3ca0ae
 def _lattices(study):
     "Studies of one lattice each, by its name."
     shapes = [study.model["shape"], *study.curves["shapes"]]
@@ -692,7 +691,7 @@ def _sloped(study, curves):
 
     return specific_heat(curves) if study.curves["specific_heat"] == "slope" else curves
 
-# %% ../nbs/902_roads.ipynb #2349ab25
+# %% ../nbs/902_roads.ipynb #1fdb43f1
 def _asked_of(study, curves):
     "The numbers that a study asks for, as one report, from curves by lattice."
     from uqphys.propagation import exponent, free_energy_difference, join_reports, peak
@@ -717,7 +716,7 @@ def _crossings(asked, curves):
         found = {f"{a} {b}": crossing(one, two, what) for (a, one), (b, two) in pairs}
         yield next(iter(found.values())) if len(found) == 1 else join_reports(found)
 
-# %% ../nbs/902_roads.ipynb #f4d975e1
+# %% ../nbs/902_roads.ipynb #d7d5590b
 def _exact_curves(model, curves):
     "Curves of a model of few spins by adding up all states, in the form of draws that are all the same."
     import numpy as np
@@ -740,7 +739,7 @@ def _exact_curves(model, curves):
     same = {k: np.repeat(v[None], 20, axis=0) for k, v in value.items()}
     return replace(curves, value=value, exact=same, surrogate=same)
 
-# %% ../nbs/902_roads.ipynb #0ebe785b
+# %% ../nbs/902_roads.ipynb #7473365f
 def _curves_answer(study, curves, laws):
     "Exact numbers and biases, where every lattice has at most 16 sites; None where it has more, or where the exact curves have no answer."
     import pandas as pd
