@@ -46,7 +46,8 @@ from uqphys.training import write_file
 
 HERE = Path(__file__).parent
 KINDS = ("training", "temperature", "size", "third", "budget", "collapse", "flow", "reference")
-SETTINGS = {"repetitions": 40, "free_draws": 2000, "draws": 20_000, "samples": 500, "chain_draws": 8000, "exact_draws": 4000}
+SETTINGS = {"repetitions": 40, "free_draws": 2000, "draws": 20_000, "samples": 500, "chain_draws": 8000, "exact_draws": 4000,
+            "seeds": "quality by own draws and by draws of the exact law: those of the row; repetition r: 1000 seed + r"}
 T_C, M, SIZES = 1 / BETA_C, 100, (4, 6, 8)
 ALBERGO = {6: 6.975, 8: 6.008, 10: 5.550}  # λ at m² = -4, m_p L ≈ 4
 
@@ -115,10 +116,16 @@ def acceptance(log_weights):
     return float(w @ (2 * np.arange(len(w))[::-1]) / (len(w) - 1) / w.sum())
 
 
+def seeds_of(row):
+    "Two seeds that no other row has: of the network's own draws, and of the exact ones."
+    numbers = [KINDS.index(row["kind"]), row["L"], round(1000 * row.get("T", 0)), row["steps"], row.get("m", 0), 1 + row["seed"]]
+    return [int(s) for s in np.random.SeedSequence(numbers).generate_state(2)]
+
+
 def quality(net, model, beta, seed, settings, n=None):
     "How far a generator is from the law, by its own draws."
     w = importance_weights(net, model, beta, n=n or settings["draws"], seed=seed)
-    return {"spread": float(w.log_weights.std()), "ess": w.ess, "pareto_k": w.pareto_k, "acceptance": acceptance(w.log_weights),
+    return {"draws_seed": seed, "spread": float(w.log_weights.std()), "ess": w.ess, "pareto_k": w.pareto_k, "acceptance": acceptance(w.log_weights),
             "trusted": w.trusted, "ln_z": w.ln_z.value, "ln_z_error": w.ln_z.error, "variational": w.variational.value,
             "variational_error": w.variational.error}
 
@@ -195,7 +202,8 @@ def learned(row, settings):
     (net, spent), beta, truth = trained(row, settings), 1 / row["T"], truth_of(row)
     out = {"truth": truth, "training_seconds": spent, "training_energies": row["steps"] * settings["samples"]}
     model, ln_z = model_of(row), -truth["free_energy"] * beta * row["L"] ** 2
-    out |= quality(net, model, beta, 500 + row["seed"], settings) | seen_from_there(net, model, beta, 700 + row["seed"], ln_z, settings) | {"ln_z_exact": ln_z}
+    own, there = seeds_of(row)
+    out |= quality(net, model, beta, own, settings) | seen_from_there(net, model, beta, there, ln_z, settings) | {"ln_z_exact": ln_z}
     return out | repeated(net, row, tuple(truth), settings)
 
 
@@ -232,7 +240,7 @@ def flow(row, settings):
     L = row["L"]
     model, net, clock = Phi4.from_mass((L, L), -4.0, ALBERGO[L]), CheckerboardFlow((L, L), layers=8, hidden=(12, 12), width=0.4, seed=row["seed"]), time.process_time()
     train_generator(net, model, seed=row["seed"], steps=row["steps"], samples=128, learning_rate=0.004, start=1.0, anneal=0.0, progress=False)
-    return {"lambda": ALBERGO[L], "training_seconds": time.process_time() - clock} | quality(net, model, 1.0, 500, settings, settings["draws"] // 2)
+    return {"lambda": ALBERGO[L], "training_seconds": time.process_time() - clock} | quality(net, model, 1.0, seeds_of(row)[0], settings, settings["draws"] // 2)
 
 
 def reference(row, settings):

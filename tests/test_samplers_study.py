@@ -28,6 +28,15 @@ def test_the_file_holds_every_row_once_with_the_settings_of_the_script():
     assert found == study.cases() and len(ROWS) == len(found)
 
 
+def test_every_row_is_judged_by_draws_that_no_other_row_has():
+    judged = [r for r in ROWS if "draws_seed" in r]
+    assert len(judged) == len(LEARNED) + 2 and all(r["draws_seed"] == study.seeds_of(r)[0] for r in judged)
+    rows = [row for row in study.cases(seeds=5, sizes=(4, 6, 8, 12, 16)) if "steps" in row]
+    assert len({seed for row in rows for seed in study.seeds_of(row)}) == 2 * len(rows)
+    z = np.array([(r["ln_z"] - r["ln_z_exact"]) / r["ln_z_error"] for r in LEARNED if r["pareto_k"] < 0.5])
+    assert len(z) >= 7 and 1e-3 < stats.chi2.sf((z**2).sum(), len(z)) < 0.999 and abs(z.mean()) < 4 / len(z) ** 0.5
+
+
 def test_the_truths_are_exact_and_every_repetition_is_there():
     for row in LEARNED:
         truth = study.truth_of(row)
