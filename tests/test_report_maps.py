@@ -186,7 +186,8 @@ def test_the_gain_is_the_fall_of_the_variance():
             means.append((half.T @ torch.linalg.solve_triangular(root, process.y[:, None], upper=False))[:, 0].numpy()), before.append(C)
     C, m = np.mean(before, 0) + np.cov(np.array(means).T, bias=True), len(EVERYTHING[::4])
     expected = (C[:m, m:] ** 2).mean(0) / (np.diag(C)[m:] + noise) / np.diag(C)[:m].mean()
-    assert np.corrcoef(expected, choice.gain)[0, 1] > 0.95 and np.abs(choice.gain / expected - 1).mean() < 0.25
+    large = expected > 0.1  # squares of covariances of 400 draws: errors of about 10 %
+    assert np.corrcoef(expected, choice.gain)[0, 1] > 0.95 and large.sum() > 3 and np.abs(choice.gain / expected - 1)[large].max() < 0.4
     assert tuple(choice.point) == tuple(map(float, candidates[choice.index])) and choice.gain.argmax() == choice.index
 
 

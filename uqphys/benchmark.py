@@ -900,6 +900,13 @@ def _cases(rows):
     return _counted(table)
 
 # %% ../nbs/45_benchmark.ipynb #ced0207b
+def _root(values):
+    "Root mean square of what is not NaN."
+    values = np.asarray(values, dtype=float)
+    values = values[~np.isnan(values)]
+    return float(np.sqrt(np.mean(values**2))) if len(values) else np.nan
+
+
 def _counted(table):
     "Cases with what is counted: what is below the resolution counts as equal; a prediction that is NaN is wrong."
     least = RESOLUTION * table["exact"].abs()
@@ -908,16 +915,10 @@ def _counted(table):
     table["after"], table["missed"] = table["corrected"] - table["exact"], table["predicted_bias"] - table["true_bias"]
     sigma = (table["high"] - table["low"]) / (2 * norm.ppf(0.975))
     table["far"] = ~(table["missed"].abs() <= 3 * sigma + least)
+    table["scale"] = table.groupby(["system", "temperature", "observable"])["true_bias"].transform(_root).clip(lower=1e-300)
     return table
 
 # %% ../nbs/45_benchmark.ipynb #8453abda
-def _root(values):
-    "Root mean square of what is not NaN."
-    values = np.asarray(values, dtype=float)
-    values = values[~np.isnan(values)]
-    return float(np.sqrt(np.mean(values**2))) if len(values) else np.nan
-
-
 def _share(hits, surrogates):
     "A share of cases, and its standard error with as many throws as there are surrogates."
     if not len(hits):
@@ -930,13 +931,13 @@ def _share(hits, surrogates):
 def _figures(g):
     "What the table says of some cases."
     surrogates = g.groupby(["system", "method", "seed"]).ngroups
-    keys = ["system", "method", "temperature", "observable"]
-    unit = g.groupby(keys)["true_bias"].transform(_root).where(g["real"])  # without a bias there is nothing to divide by
+    real = g[g["real"]]  # without a bias there is nothing to divide by
+    relative = lambda column: _root(real[column] / real["scale"]) / _root(real["true_bias"] / real["scale"]) if len(real) else np.nan
     coverage, error = _share(g["inside"], surrogates)
     yes = g[g["trust"] == "yes"]
     one = g.groupby(["system", "method", "seed", "temperature"])
-    return dict(cases=len(g), surrogates=surrogates, coverage=coverage, coverage_error=error, rms_bias=_root(g["true_bias"]), rms_predicted=_root(g["predicted_bias"]), rms_after=_root(g["after"] / unit),
-                rms_missed=_root(g["missed"] / unit), evaluations=one["exact_evaluations"].first().mean(), seconds=one["seconds"].first().mean(),
+    return dict(cases=len(g), surrogates=surrogates, coverage=coverage, coverage_error=error, rms_bias=_root(g["true_bias"]), rms_predicted=_root(g["predicted_bias"]), rms_after=relative("after"),
+                rms_missed=relative("missed"), evaluations=one["exact_evaluations"].first().mean(), seconds=one["seconds"].first().mean(),
                 fit_seconds=g["fit_seconds"].mean(), trusted=len(yes) / len(g), coverage_trusted=_share(yes["inside"], surrogates)[0],
                 far=float(g["far"].mean()), far_not_trusted=_share(g.loc[g["far"], "trust"] != "yes", surrogates)[0])
 
