@@ -164,6 +164,19 @@ def test_a_narrow_network_is_not_trusted():
     assert np.mean([(t["trust"] == "no").all() for t in reports]) >= 0.8
 
 
+def test_a_short_training_makes_wild_weights_and_a_hot_one_a_bias():
+    "Three seeds of each: trained at the right temperature or too hot, for too short a time or long enough; sums over all states."
+    found = {}
+    for beta in (0.28, BETA):
+        for steps in (30, 150):
+            laws = [np.exp(-BETA * LearnedSampler(TRUTH, hot_network(seed, beta, steps), BETA).energy(STATES)) for seed in (0, 1, 2)]
+            found[beta, steps] = [np.array(v) for v in zip(*[((LAW / q).max(), LAW**2 @ (1 / q), abs(q @ abs(M) - LAW @ abs(M))) for q in laws])]
+    largest, square, bias = zip(*(found[key] for key in ((0.28, 30), (BETA, 30), (0.28, 150), (BETA, 150))))
+    assert (largest[1] > 10 * largest[0]).all() and max(largest[2].max(), largest[3].max()) < 10 and (bias[1] < bias[0]).all()
+    assert (1 / square[1] < 0.3).all() and (1 / square[0] > 0.4).all() and (1 / square[3] > 0.98).all()
+    assert (bias[3] < 0.005).all() and (bias[2] > 0.1).all()
+
+
 def test_a_forgotten_phase_is_doubted_and_mended():
     cold = 0.6
     law = np.exp(-cold * (ENERGY - ENERGY.min())) * (M > 0)

@@ -180,7 +180,7 @@ def _rows(found, k, m):
     return dict(surrogate=plain, predicted_bias=bias, low=bias - 1.96 * error[0], high=bias + 1.96 * error[0], corrected=corrected, error=error[1],
                 more_probes=_more_probes(found, m)[:k])
 
-
+# %% ../nbs/42_replacements.ipynb #1d408237
 def _check_report_request(evidence, probes, choice, estimator, places, what):
     "What the three kinds of reports are asked alike; the number of probes (0 for a posterior)."
     if not isinstance(evidence, str) or evidence not in ("posterior", "probe"):
@@ -601,7 +601,7 @@ def _configurations(ensemble):
     (check_spins if values == "spins" else check_field)(x, x.shape[2:])
     return x, values
 
-
+# %% ../nbs/42_replacements.ipynb #538c7b6f
 def _recorded(ensemble):
     "All series (chain, draw) of numbers that an ensemble holds."
     series = [v.transpose("chain", "draw").values for v in ensemble.data_vars.values() if set(v.dims) == {"chain", "draw"} and v.dtype.kind in "iuf"]
