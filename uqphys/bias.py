@@ -789,7 +789,7 @@ def _evaluate(believed, data, names, estimator, missed):
     more = _more_probes(believed.facts.get("probes", math.nan), bias.var(1) + missed.error**2, noise**2)
     return dict(surrogate=plain, predicted_bias=mean, low=low, high=high, corrected=plain - mean, error=error, more_probes=more)
 
-
+# %% ../nbs/40_bias.ipynb #6627c8bb
 def _without_dust(values, size):
     "Values (observables, ...), with zero for what is only rounding beside the size (observables,)."
     least = 1e-13 * np.abs(size).reshape(len(size), *(1,) * (values.ndim - 1))
@@ -902,7 +902,7 @@ def _check_choice(choice):
         raise ValueError(f"choice={choice!r:.60}: expected one of {', '.join(map(repr, CHOICES))}")
     return choice
 
-
+# %% ../nbs/40_bias.ipynb #9d36f333
 def _check_probes(probes, approximation, evidence):
     "Probes as a count, or as configurations of the right shape."
     if evidence == "posterior":

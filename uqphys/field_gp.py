@@ -248,7 +248,7 @@ def _all_columns(x, field, options, turns, phases):
         raise ValueError(f"features: gave shape {more.shape} for {len(x)} fields, or numbers that are not finite; expected finite ({len(x)}, q)")
     return np.hstack([more, raw]), own
 
-
+# %% ../nbs/327_field_gp.ipynb #30b53910
 def _set_units(x, options):
     "Units from fields x (n, *shape), and prior variances of the waves for each length scale, in these units."
     field = np.quantile(abs(x), 0.9) or abs(x).max()
@@ -317,8 +317,7 @@ def field_features(
 class FieldGP:
     """Gaussian process for an extensive function of a real field, all hyperparameters averaged over; deterministic targets.
 
-    x: fields (n, *shape), one to four dimensions; y: exact values (n, 1). What has been seen, up to symmetry, is known exactly.
-    `ValueError` for bad data. Source: Rasmussen & Williams (2006), section 2.7; waves: Rahimi & Recht (NIPS 2007)."""
+    x: fields (n, *shape), one to four dimensions; y: exact values (n, 1), known where seen, up to symmetry. `ValueError` for bad data. Source: Rasmussen & Williams (2006), section 2.7; waves: Rahimi & Recht (NIPS 2007)."""
 
     def __init__(
         self,

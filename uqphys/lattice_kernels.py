@@ -895,7 +895,7 @@ def _degrees_left(self):
         left += c.weight * (len(first) - (size**2 / (1 + size**2)).sum())
     return float(max(left, 0.0))
 
-
+# %% ../nbs/322_lattice_kernels.ipynb #ee031a91
 def _summary(self):
     "The most probable hyperparameters by name, how many starts found them, and the effective number of averaged ones."
     fitted, at = _check_fitted(self), 1
