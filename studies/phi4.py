@@ -1,15 +1,15 @@
 """Scalar φ⁴ in two dimensions, L = 8: what a learned action does to the averages, and whether it can be put right; notebook 51.
 
-    python studies/phi4.py               # ten minutes of processor time
-    python studies/phi4.py --seeds 20    # twenty surrogates in place of three for each action and coupling
-    python studies/phi4.py --quick       # one small row in each of two cases: seconds
+    python studies/phi4.py               # a quarter of an hour of processor time
+    python studies/phi4.py --seeds 20    # twenty surrogates in place of eight for each action and coupling
+    python studies/phi4.py --quick       # one small row in each of two cases: seconds; results/phi4_quick.json, nothing in studies/
 
 Actions are S = Σ [Σμ (φ_x - φ_{x+μ})² + m²φ² + λφ⁴] with m² = -4, weight e^{-S}, and in three of the four cases a term that the surrogate
 lacks, or has to find. Each row: 60 exact actions to learn from, an ensemble of the surrogate, the bias as three kinds of evidence foretell
 it, and the bias itself, from a long run of an action near to both, reweighted to either.
 
-Finished rows are kept in results/phi4/ with the settings that made them, so that an interrupted study goes on where it stopped. Result:
-studies/phi4.json.
+Every row has random numbers of its own, and so has the long run of every exact action, which its rows share. Finished rows are kept in
+results/phi4/ with the settings that made them, so that an interrupted study goes on where it stopped. Result: studies/phi4.json.
 """
 import argparse
 import json
@@ -41,8 +41,9 @@ CASES = {  # the exact action, and what stands in for it
     "gradient": (dict(improved=True), "quartic"),
     "network": (dict(sixth=1.5, improved=True), "network"),
 }
-SIZES = dict(examples=60, heat=0.8, draws=100, chains=32, thin=2, probes=100, exact_draws=60, long_draws=1000, long_chains=32)
+SIZES = dict(examples=60, heat=0.8, draws=100, chains=32, thin=2, probes=100, exact_draws=60, long_draws=10000, long_chains=32)
 QUICK = dict(SIZES, examples=40, draws=60, thin=1, chains=16, probes=20, exact_draws=20, long_draws=100)
+SEEDS = "four numbers of SeedSequence([case, 1000 λ, 1 + row]): learning, ensemble, probes, exact chain; long runs: the first of [case, 1000 λ, 0]"
 OBSERVABLES = ("energy", "phi2", "abs_m", "susceptibility", "m2", "xi")
 
 
@@ -140,7 +141,7 @@ def with_more(ensemble, middle=None):
 
 
 def foretell(law, ensemble, evidence, probes, seed):
-    "A report on all observables; that on the correlation length has its slope halfway between the surrogate's and the corrected means."
+    "A report on all observables; for probes, the correlation length has its slope halfway between the surrogate's and the corrected means."
     seen, middle = with_more(ensemble), None
     if evidence == "probe":  # first with the same probes on a part of the draws, for these means
         classes = sort_draws(seen)
@@ -158,7 +159,7 @@ def averages(weights, series, energy):
     return np.array([mean["energy"], mean["phi2"], mean["abs_m"], chi, mean["m2"], correlation_length(mean["m2"], mean["first"])])
 
 
-@lru_cache(maxsize=12)
+@lru_cache(maxsize=1)  # rows of one action follow each other
 def long_run(action, draws, chains, seed):
     "A long run of the φ⁴ model nearest to an action: series, fields, the action, and logarithms of the weights that lead to it."
     fields = sample(Phi4.from_mass(SHAPE, MASS, action.lam), draws=25, chains=8, thin=5, burn_in=100, method="hmc", seed=seed, progress=False)
@@ -191,9 +192,16 @@ def true_bias(law, sizes, seed):
 # ---- one row
 
 
+def seeds_of(case, lam, seed=None):
+    "Seeds of the parts of a row, its own by its coupling and number; without a number that of the long run of the exact action."
+    key = [list(CASES).index(case), round(1000 * lam), 0 if seed is None else 1 + seed]
+    state = [int(s) for s in np.random.SeedSequence(key).generate_state(4)]
+    return state[0] if seed is None else dict(zip(("learning", "ensemble", "probes", "exact"), state))
+
+
 def learned(case, lam, seed, sizes):
     "The exact action of a case, and its approximation by a surrogate that has seen some exact actions of hotter fields."
-    exact, kind = CASES[case]
+    (exact, kind), seed = CASES[case], seeds_of(case, lam, seed)["learning"]
     action = Action(lam, **exact)
     hot = sample(Phi4.from_mass(SHAPE, MASS, lam), sizes["heat"], draws=-(-sizes["examples"] // 4), chains=4, thin=10, burn_in=100, method="hmc", seed=seed, progress=False)
     x = hot["config"].values.reshape(-1, *SHAPE)[: sizes["examples"]]
@@ -208,27 +216,27 @@ def walk(law, x):
 
 def row(case, lam, seed, sizes=SIZES):
     "Walk the whole road once: numbers of all observables, as plain data."
-    clock, seconds = time.process_time, {}
+    clock, seconds, seeds = time.process_time, {}, seeds_of(case, lam, seed)
     start = clock()
     with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # doubts of a fit; what they do to the answers is what is counted here
         action, x, law = learned(case, lam, seed, sizes)
         seconds["learning"], start = clock() - start, clock()
         driver = walk(law, x)
-        ensemble = metropolis_hastings(law, 1.0, driver, draws=sizes["draws"], chains=sizes["chains"], thin=sizes["thin"], burn_in=20, seed=100 + seed, progress=False)
+        ensemble = metropolis_hastings(law, 1.0, driver, draws=sizes["draws"], chains=sizes["chains"], thin=sizes["thin"], burn_in=20, seed=seeds["ensemble"], progress=False)
         seconds["ensemble"], start = clock() - start, clock()
         told = {"case": case, "lam": lam, "seed": seed, "ensemble_acceptance": float(ensemble.attrs["acceptance"]), "evidence": {}}
         for evidence in ("posterior", "probe", "exact"):
             if evidence == "exact":
-                report = exact_evidence(law, ensemble, OBSERVABLES[:-1], proposal=driver, draws=sizes["exact_draws"], chains=sizes["chains"], seed=200 + seed, progress=False)
+                report = exact_evidence(law, ensemble, OBSERVABLES[:-1], proposal=driver, draws=sizes["exact_draws"], chains=sizes["chains"], seed=seeds["exact"], progress=False)
             else:
-                report = foretell(law, ensemble, evidence, sizes["probes"], 300 + seed)
+                report = foretell(law, ensemble, evidence, sizes["probes"], seeds["probes"])
             table = report.table[["surrogate", "predicted_bias", "low", "high", "corrected", "error", "exact_evaluations", "trust"]]
             told["evidence"][evidence] = table.loc[[n for n in OBSERVABLES if n in table.index]].to_dict("index")
             seconds[evidence], start = clock() - start, clock()
             if evidence != "posterior":
                 told |= {k: float(report.settings[k]) for k in ("effective_share", "mean_square_z", "acceptance") if k in report.settings}
-        exact, exact_error, bias, error, *shares = true_bias(law, sizes, 1000)
+        exact, exact_error, bias, error, *shares = true_bias(law, sizes, seeds_of(case, lam))
         seconds["truth"] = clock() - start
     told |= {"shares": shares, "seconds": seconds}
     columns = dict(exact=exact, exact_error=exact_error, bias=bias, truth_error=error)
@@ -241,7 +249,7 @@ def row(case, lam, seed, sizes=SIZES):
 def settings(case, sizes):
     "All that decides the numbers of a row beside its coupling and seed, as plain data."
     exact, kind = CASES[case]
-    return {"version": __version__, "action": asdict(Action(0.0, **exact)) | {"lam": "of the row"}, "surrogate": kind, "m2": MASS, "shape": list(SHAPE), **sizes}
+    return {"version": __version__, "action": asdict(Action(0.0, **exact)) | {"lam": "of the row"}, "surrogate": kind, "m2": MASS, "shape": list(SHAPE), "seeds": SEEDS, **sizes}
 
 
 def kept(file, made_by, make):
@@ -251,36 +259,56 @@ def kept(file, made_by, make):
         if told["settings"] != made_by:
             raise SystemExit(f"{file} was made with other settings, {told['settings']}: remove its folder, or give another --folder")
         return told["row"]
-    found = json.loads(json.dumps(make(), allow_nan=False, default=float))
+    found = json.loads(json.dumps(make(), allow_nan=False, default=float), parse_float=lambda digits: float(f"{float(digits):.7g}"))
     part = file.with_suffix(".part")
     part.write_text(json.dumps({"settings": made_by, "row": found}), encoding="utf-8")
     part.replace(file)
     return found
 
 
-def main(folder=HERE.parent / "results" / "phi4", out=HERE / "phi4.json", cases=tuple(CASES), lambdas=LAMBDAS, seeds=3, sizes=SIZES):
+def check(cases, lambdas, seeds):
+    "Refuse what no row can be made of."
+    if unknown := [c for c in cases if c not in CASES]:
+        raise ValueError(f"cases={unknown[0]!r}: expected some of {', '.join(CASES)}")
+    if wrong := [v for v in lambdas if not 0 < v < math.inf]:
+        raise ValueError(f"lambdas={wrong[0]}: expected positive finite couplings")
+    if seeds < 1:
+        raise ValueError(f"seeds={seeds}: expected at least 1")
+
+
+def main(folder=HERE.parent / "results" / "phi4", out=HERE / "phi4.json", cases=tuple(CASES), lambdas=LAMBDAS, seeds=8, sizes=SIZES):
+    check(cases, lambdas, seeds)
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for seed in range(seeds):
-        for case in cases:
-            for lam in lambdas:
+    for case in cases:
+        for lam in lambdas:
+            for seed in range(seeds):
                 file = folder / f"{case.replace(' ', '_')}-{lam:g}-{seed:03d}.json"
                 rows.append(kept(file, settings(case, sizes), lambda: row(case, lam, seed, sizes)))
                 told = {n: (round(v["predicted_bias"] / rows[-1]["truth"][n]["bias"], 2), v["low"] <= rows[-1]["truth"][n]["bias"] <= v["high"]) for n, v in rows[-1]["evidence"]["probe"].items()}
                 print(file.stem, {k: round(v, 1) for k, v in rows[-1]["seconds"].items()}, [round(s, 2) for s in rows[-1]["shares"]], told, flush=True)
-    told = {"version": __version__, "seeds": f"surrogate, examples: 0 to {seeds - 1}; ensemble 100 +, exact chain 200 +, probes 300 + that; long runs 1000", "settings": {c: settings(c, sizes) for c in cases}, "rows": rows}
+    told = {"version": __version__, "settings": {c: settings(c, sizes) for c in cases}, "rows": rows}
     part = out.with_suffix(".part")
     part.write_text(json.dumps(told, allow_nan=False) + "\n", encoding="utf-8")
     part.replace(out)
     return told
 
 
-if __name__ == "__main__":
+def options(arguments=None):
+    "What `main` is to be called with, from the command line."
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, help="surrogates for each action and coupling")
+    parser.add_argument("--seeds", type=int, default=8, help="surrogates for each action and coupling")
     parser.add_argument("--quick", action="store_true", help="two small rows")
-    parser.add_argument("--folder", type=Path, default=HERE.parent / "results" / "phi4")
-    parser.add_argument("--out", type=Path, default=HERE / "phi4.json")
-    given = parser.parse_args()
-    small = dict(cases=("wrong power", "gradient"), lambdas=(8.0,), seeds=1, sizes=QUICK) if given.quick else dict(seeds=given.seeds)
-    main(given.folder, given.out, **small)
+    parser.add_argument("--folder", type=Path, help="of finished rows: results/phi4, or results/phi4_quick")
+    parser.add_argument("--out", type=Path, help="studies/phi4.json, or results/phi4_quick.json")
+    given, results = parser.parse_args(arguments), HERE.parent / "results"
+    if given.seeds < 1:
+        parser.error(f"--seeds {given.seeds}: expected at least 1")
+    if given.quick:
+        small = dict(cases=("wrong power", "gradient"), lambdas=(8.0,), seeds=1, sizes=QUICK)
+        return small | dict(folder=given.folder or results / "phi4_quick", out=given.out or results / "phi4_quick.json")
+    return dict(folder=given.folder or results / "phi4", out=given.out or HERE / "phi4.json", seeds=given.seeds)
+
+
+if __name__ == "__main__":
+    main(**options())

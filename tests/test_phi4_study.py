@@ -8,6 +8,7 @@ from study import STUDIES, load_study
 
 from uqphys.analysis import correlation_length, estimates
 from uqphys.bias import Approximation
+from uqphys.chains import metropolis_hastings
 from uqphys.models import Phi4
 from uqphys.sampling import sample
 
@@ -76,7 +77,7 @@ def test_a_surrogate_that_is_right_has_no_bias():
 
 def test_the_judge_agrees_with_direct_runs_of_both_laws():
     "The bias of a surrogate that is a φ⁴ model itself, by reweighting, and from direct runs of both laws."
-    action, x, law = study.learned("sixth power", 8.0, 0, study.QUICK)
+    action, x, law = study.learned("gradient", 8.0, 0, study.QUICK)
     exact, exact_error, bias, error, *_ = study.true_bias(law, dict(study.SIZES, long_draws=300), 3)
     near, beta = study.nearest_phi4(law.energy, x)
     options = dict(thin=2, burn_in=50, method="hmc", seed=9, keep="observables", progress=False)
@@ -84,7 +85,18 @@ def test_the_judge_agrees_with_direct_runs_of_both_laws():
     for name in ("phi2", "abs_m", "susceptibility", "m2"):
         k, per_beta = study.OBSERVABLES.index(name), beta if name == "susceptibility" else 1.0  # the library's has a factor β
         assert abs(slow[name].value - exact[k]) < 4 * np.hypot(slow[name].error, exact_error[k])
-        assert abs(fast[name].value / per_beta - exact[k] - bias[k]) < 4 * np.hypot(fast[name].error / per_beta, np.hypot(exact_error[k], error[k]))
+        whole = np.hypot(fast[name].error / per_beta, np.hypot(exact_error[k], error[k]))
+        assert abs(fast[name].value / per_beta - exact[k] - bias[k]) < 4 * whole
+        assert name == "phi2" or bias[k] > 5 * whole  # a judge that took the bias with the other sign would be found out
+
+
+def test_the_errors_of_the_judge_are_the_scatter_of_its_runs():
+    "Sixteen runs: their variance over the claimed one has a law of chi², and the claimed one, from sixteen chains, one of its own: F."
+    _, _, law = study.learned("gradient", 8.0, 0, study.QUICK)
+    exact, exact_error, bias, error = np.array([study.true_bias(law, study.QUICK, 100 + 2 * k)[:4] for k in range(16)]).transpose(1, 0, 2)
+    for value, claimed in ((exact, exact_error), (bias, error)):
+        ratio = value.var(0, ddof=1) / (claimed**2).mean(0)
+        assert (stats.chi2.ppf(1e-4, 15) / 15 < ratio).all() and (ratio < stats.f.ppf(1 - 1e-4, 15, 15)).all(), ratio
 
 
 # ---- the smallest run
@@ -132,6 +144,53 @@ def test_rows_of_other_settings_are_refused(smallest):
     assert not (folder / "other.json").exists()
 
 
+def test_a_report_asks_for_no_more_exact_actions_than_it_says():
+    "The probes that set the slope of the correlation length are those of the report itself."
+    _, x, law = study.learned("gradient", 8.0, 0, study.QUICK)
+    asked = set()
+
+    class Counted(study.Action):
+        def energy(self, x):
+            asked.update(field.tobytes() for field in np.asarray(x, dtype=float).reshape(-1, 64))
+            return super().energy(x)
+
+    ensemble = metropolis_hastings(law, 1.0, study.walk(law, x), draws=60, chains=8, burn_in=10, seed=0, progress=False)
+    law = Approximation(Counted(8.0, improved=True), law.surrogate)
+    report = study.foretell(law, ensemble, "probe", 30, 0)
+    assert len(asked) == 30 and (report.table["exact_evaluations"] == 30).all()
+    asked.clear()
+    report = study.foretell(law, ensemble, "posterior", 30, 0)
+    assert not asked and (report.table["exact_evaluations"] == 0).all()
+
+
+def test_every_part_of_every_row_has_a_seed_of_its_own():
+    rows = [(case, lam, k) for case in study.CASES for lam in (*study.LAMBDAS, 4.3) for k in range(20)]
+    seeds = [s for row in rows for s in study.seeds_of(*row).values()] + [study.seeds_of(case, lam) for case, lam, k in rows if k == 0]
+    assert len(set(seeds)) == len(seeds) == 16 * (80 + 1)
+    used, mine = [], load_study("phi4.py")
+    plain = mine.sample
+    mine.sample = lambda *args, seed, **more: used.append(seed) or plain(*args, seed=seed, **more)
+    for row in (("gradient", 8.0, 0), ("gradient", 8.0, 1), ("sixth power", 8.0, 0)):
+        mine.learned(*row, mine.QUICK)
+        assert used[-1] == mine.seeds_of(*row)["learning"]
+
+
+@pytest.mark.parametrize("wrong, message", [(dict(cases=("gradient", "cubic")), "cases='cubic': expected some of wrong power"), (dict(lambdas=(8.0, -1.0)), "lambdas=-1.0: expected positive"),
+                                            (dict(lambdas=(float("nan"),)), "lambdas=nan"), (dict(seeds=0), "seeds=0: expected at least 1")])
+def test_bad_calls_are_refused_before_anything_is_made(tmp_path, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        study.main(folder=tmp_path / "rows", out=tmp_path / "out.json", **dict(SMALL, **wrong))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_quick_run_writes_nothing_over_the_study(capsys):
+    quick, whole = study.options(["--quick"]), study.options([])
+    assert quick["folder"] != whole["folder"] and STUDIES not in quick["out"].parents and whole["out"] == STUDIES / "phi4.json"
+    with pytest.raises(SystemExit):
+        study.options(["--seeds", "0"])
+    assert "--seeds 0: expected at least 1" in capsys.readouterr().err
+
+
 # ---- what the page says
 
 
@@ -153,7 +212,7 @@ def of(told, case):
 def test_the_study_is_whole_and_was_made_with_the_settings_of_the_script(told):
     made = [(r["case"], r["lam"], r["seed"]) for r in told["rows"]]
     seeds = sorted({seed for *_, seed in made})
-    assert sorted(made) == sorted((c, lam, s) for c in study.CASES for lam in study.LAMBDAS for s in seeds) and seeds[:2] == [0, 1]
+    assert sorted(made) == sorted((c, lam, s) for c in study.CASES for lam in study.LAMBDAS for s in seeds) and seeds == list(range(8))
     assert told["settings"] == {c: study.settings(c, study.SIZES) for c in study.CASES}
     assert all(r["evidence"]["probe"][n]["exact_evaluations"] == 100 for r in told["rows"] for n in study.OBSERVABLES)
 
@@ -161,7 +220,7 @@ def test_the_study_is_whole_and_was_made_with_the_settings_of_the_script(told):
 def test_the_judge_is_more_precise_than_what_it_judges(told):
     ratio = [r["truth"][n]["truth_error"] / (v["high"] - v["low"]) * 3.92 for r in told["rows"] for n, v in r["evidence"]["probe"].items()]
     large = [r["truth"][n]["truth_error"] / abs(r["truth"][n]["bias"]) for r in of(told, "gradient") for n in ("phi2", "abs_m", "m2", "xi")]
-    assert np.median(ratio) < 0.5 and max(large) < 0.1 and min(min(r["shares"]) for r in told["rows"]) > 0.5
+    assert np.median(ratio) < 0.15 and max(ratio) < 0.35 and max(large) < 0.03 and min(min(r["shares"]) for r in told["rows"]) > 0.5
 
 
 @pytest.mark.parametrize("evidence", ["probe", "exact"])
