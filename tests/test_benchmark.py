@@ -318,7 +318,7 @@ def rows_without_time(content):
 
 
 def test_more_systems_methods_and_temperatures_change_no_row(tmp_path):
-    warmer = System(TRUTH, (3.0, 2.6), 3.25, examples=20, draws=60, exact_draws=20, probes=20)
+    warmer = System(TRUTH, (3.0, 2.6), 3.25, examples=20, draws=60, average_draws=60, exact_draws=20, probes=20)
     few = benchmark_row("here", "quick", 0, systems={"here": SYSTEM}, methods={"quick": quick})
     many = benchmark_row("here", "quick", 0, systems={"there": warmer, "here": warmer}, methods={"pair sum": too_simple, "quick": quick})
     strip = lambda rows: rows_without_time({"rows": [r for r in rows if r["temperature"] == 2.6]})

@@ -46,12 +46,12 @@ def test_what_a_test_depends_on(root):
 
 
 def test_what_is_imported_by_name():
-    "sampling() finds the modules of some methods by their names; nothing else of the package does so, but for files of weights."
+    "sampling() finds the modules of some methods by their names; nothing else of the package does so, but for files of weights and a study's black box."
     from uqphys import sampling
 
     assert {f"uqphys.{home}" for home in sampling._ABOVE.values()} == set(ledger.BY_NAME["uqphys/sampling.py"])
     asking = {path.name for path in (ledger.ROOT / "uqphys").glob("*.py") if "import_module(" in path.read_text()}
-    assert asking == {"sampling.py", "training.py"}
+    assert asking == {"sampling.py", "training.py", "studies.py"}
 
 
 @pytest.mark.parametrize("name, old, new, same", [

@@ -523,6 +523,12 @@ def _listed_draws(model, beta, draws, chains, seed):
     series = {name: np.asarray(v).reshape(chains, draws) for name, v in series.items()}
     return _dataset(series, x[picked], _describe(model) | dict(beta=float(beta), method="enumeration", seed=int(seed)))
 
+
+def _check_keep(keep):
+    "What a run keeps."
+    if not isinstance(keep, str) or keep not in ("configs", "observables"):
+        raise ValueError(f"keep={_shown(keep)}: expected 'configs' or 'observables'")
+
 # %% ../nbs/45_benchmark.ipynb #9230f4c3
 def sample_law(
     law: Approximation,  # the surrogate's
@@ -538,9 +544,7 @@ def sample_law(
     "Draw from a surrogate's law, in the fastest exact way that it permits."
     if not isinstance(law, Approximation) or not isinstance(walk, Subchain):
         raise ValueError(f"law={type(law).__name__}, walk={type(walk).__name__}: expected the pair that approximate(model, surrogate) gives")
-    if not isinstance(keep, str) or keep not in ("configs", "observables"):
-        raise ValueError(f"keep={_shown(keep)}: expected 'configs' or 'observables'")
-    check_beta(beta), check_count("draws", draws, 10), check_count("chains", chains, 2), check_count("thin", thin), check_seed(seed)
+    _check_keep(keep), check_beta(beta), check_count("draws", draws, 10), check_count("chains", chains, 2), check_count("thin", thin), check_seed(seed)
     if law.values == "real":
         return _sample_field(law, walk, beta, draws, chains, thin, seed)
     told = dict(draws=draws, chains=chains, seed=seed, keep=keep, progress=False)

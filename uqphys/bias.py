@@ -1048,16 +1048,13 @@ def rehearse(
 ) -> pd.DataFrame:  # the rows of the reports, with `evidence`, `true_bias`, `exact`, `seed`
     "Walk the whole road once, from new training data to the report, where the exact bias is known by enumeration."
     data, make, chain, ask = _rehearsal_seeds(make_surrogate, training, evidences, seed)
-    examples = labelled(truth, beta if training_beta is None else training_beta, training, seed=data)
-    surrogate = make_surrogate(make)
-    if not callable(getattr(surrogate, "fit", None)):
-        raise ValueError(f"make_surrogate: gave {surrogate!r:.60}; expected an unfitted surrogate with `fit(x, y)`")
+    examples = labelled(truth, beta if training_beta is None else training_beta, training, seed=data); surrogate = make_surrogate(make)
+    if not callable(getattr(surrogate, "fit", None)): raise ValueError(f"make_surrogate: gave {surrogate!r:.60}; expected an unfitted surrogate with `fit(x, y)`")
     surrogate.fit(*examples, progress=False)
     approximation, names = Approximation(truth, surrogate), list(observables)
     ensemble = sample(approximation, beta, draws=draws, chains=chains, thin=8, burn_in=200, seed=chain, progress=False)
     known = exact_bias(approximation, beta, names)
-    reports = [predict_bias(approximation, ensemble, names, evidence=e, probes=probes, seed=ask).table.assign(
-        evidence=e, true_bias=known["exact_bias"], exact=known["exact"], seed=seed) for e in evidences]
+    reports = [predict_bias(approximation, ensemble, names, evidence=e, probes=probes, seed=ask).table.assign(evidence=e, true_bias=known["exact_bias"], exact=known["exact"], seed=seed) for e in evidences]
     return pd.concat(reports).reset_index()
 
 # %% ../nbs/40_bias.ipynb #40-066
