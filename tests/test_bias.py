@@ -288,6 +288,23 @@ def test_what_a_posterior_misses_is_not_trusted_and_probes_are_advised():
     assert all("next: probe" in v for v in report.verdicts.values())
 
 
+@pytest.mark.parametrize("said", [(), ("the chains disagree (R-hat 4.3, wanted at most 1.05)",)])
+def test_a_posterior_whose_fit_doubts_itself_is_not_trusted(said):
+    "The same belief, with what its fit says of its chains of weights; probes do not ask it."
+    class Sampled(Table):
+        doubts = said
+
+        def predict(self, x):
+            mean = self.model.energy(x)[:, None]
+            return Predictive(mean, 0 * mean + 0.01, 0 * mean, draws=mean + 0.1 * np.linspace(-1, 1, 20)[:, None, None])
+
+    approximation = Approximation(TRUTH, Sampled(Ising((4, 4), J=1.02, J2=0.1, K=0.2)))
+    for evidence in ("posterior", "probe"):
+        report = predict_bias(approximation, run(approximation, 0), ["energy", "abs_m"], evidence=evidence, seed=0)
+        heard = bool(said) and evidence == "posterior"
+        assert (report.table["trust"] == ("with probes" if heard else "yes")).all() and ("R-hat 4.3" in report.verdicts["energy"]) == heard
+
+
 def test_a_report_is_plain_data():
     import json
 

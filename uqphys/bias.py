@@ -324,6 +324,7 @@ def _reservations(surrogate, belief):
         reasons.append("the surrogate offers no uncertainty")
     if getattr(surrogate, "spare", np.inf) < 10:
         reasons.append(f"its distinct training energies leave {max(surrogate.spare, 0):.0f} to judge it by; 10 are needed")
+    reasons += [f"its fit doubts itself: {doubt}" for doubt in getattr(surrogate, "doubts", ())]
     return [Doubt(reason, "probes") for reason in reasons]
 
 
@@ -1031,6 +1032,14 @@ def _rehearsal_seeds(make_surrogate, training, evidences, seed):
         raise ValueError(f"evidences={evidences!r}: expected a sequence of 'probe' and 'posterior'")
     return [int(s.generate_state(1)[0]) for s in np.random.SeedSequence(check_seed(seed)).spawn(4)]
 
+
+def _made(make_surrogate, seed):
+    "An unfitted surrogate."
+    surrogate = make_surrogate(seed)
+    if not callable(getattr(surrogate, "fit", None)):
+        raise ValueError(f"make_surrogate: gave {surrogate!r:.60}; expected an unfitted surrogate with `fit(x, y)`")
+    return surrogate
+
 # %% ../nbs/40_bias.ipynb #40-065
 def rehearse(
     truth,  # the exact Model, at most 20 sites
@@ -1048,13 +1057,12 @@ def rehearse(
 ) -> pd.DataFrame:  # the rows of the reports, with `evidence`, `true_bias`, `exact`, `seed`
     "Walk the whole road once, from new training data to the report, where the exact bias is known by enumeration."
     data, make, chain, ask = _rehearsal_seeds(make_surrogate, training, evidences, seed)
-    examples = labelled(truth, beta if training_beta is None else training_beta, training, seed=data); surrogate = make_surrogate(make)
-    if not callable(getattr(surrogate, "fit", None)): raise ValueError(f"make_surrogate: gave {surrogate!r:.60}; expected an unfitted surrogate with `fit(x, y)`")
-    surrogate.fit(*examples, progress=False)
+    surrogate = _made(make_surrogate, make).fit(*labelled(truth, beta if training_beta is None else training_beta, training, seed=data), progress=False)
     approximation, names = Approximation(truth, surrogate), list(observables)
     ensemble = sample(approximation, beta, draws=draws, chains=chains, thin=8, burn_in=200, seed=chain, progress=False)
     known = exact_bias(approximation, beta, names)
-    reports = [predict_bias(approximation, ensemble, names, evidence=e, probes=probes, seed=ask).table.assign(evidence=e, true_bias=known["exact_bias"], exact=known["exact"], seed=seed) for e in evidences]
+    reports = [predict_bias(approximation, ensemble, names, evidence=e, probes=probes, seed=ask).table.assign(
+        evidence=e, true_bias=known["exact_bias"], exact=known["exact"], seed=seed) for e in evidences]
     return pd.concat(reports).reset_index()
 
 # %% ../nbs/40_bias.ipynb #40-066

@@ -260,7 +260,7 @@ def _set_units(x, options):
     spread, terms = np.ones(raw.shape[1]), raw.shape[1] - _WAVES * own.shape[1]
     size = raw[:, :terms].std(0)
     spread[:terms] = np.where(size > 1e-10 * abs(raw[:, :terms]).max(0), size, np.inf)  # what does not vary says nothing
-    spread[terms - _SITE_WAVES * (2 - options["flip_symmetric"]) : terms] *= 10  # terms first
+    spread[terms - _SITE_WAVES * (2 - options["flip_symmetric"]) : terms] *= 100  # terms first
     return _Units(field, turns, phases, raw.mean(0), spread, own.mean(0)), variances
 
 
@@ -326,7 +326,7 @@ class FieldGP:
         lattice_symmetric: bool = True,  # whether shifts, rotations and reflections do
         features=None,  # further columns of its own: a function from fields (n, *shape) to (n, q), with the same symmetries; a learned action, for the error of that action
         lengths=(1.0, 2.0, 4.0, 8.0),  # grid of ℓ, in units of the descriptors' spread
-        linear=(1.0, 1e3, 1e6),  # grid of a, the variance of the terms relative to the waves
+        linear=(1.0, 1e4, 1e8),  # grid of a, the variance of the terms relative to the waves
         nuggets=(1e-10, 1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),  # grid of t, the variance of the own part
         growths=(0.0, 6.0, 12.0),  # grid of r: how waves and own part grow with the size of the field
         draws: int = 400,  # joint draws in a prediction
