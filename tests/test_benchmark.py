@@ -245,6 +245,26 @@ def test_a_process_of_fields_keeps_its_mean_until_it_is_fitted_again():
         law.energy(new)
 
 
+@pytest.mark.parametrize("kind, noise, linear", [("HMC", "none", True), ("HMC", "homoscedastic", False), ("penalty", "none", True)])
+def test_the_mean_of_many_networks_is_one_wide_layer(kind, noise, linear):
+    from uqphys.architectures import LocalEnergyNet
+    from uqphys.hmc import HMCNet
+    from uqphys.penalty import PenaltyNet
+
+    x, network = fields(), LocalEnergyNet(hidden=(3,), linear=linear, values="real", seed=1)
+    short = dict(chains=2, warmup=20, steps=5, draws=6) if kind == "HMC" else dict(chains=2, starts=2, batch_size=4, batches=3, chain_draws=6, burn_in=3, leapfrog=2, draws=6)
+    net = (HMCNet if kind == "HMC" else PenaltyNet)(network, noise=noise, seed=0, **short)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a chain of six steps has not arrived anywhere
+        net.fit(x, LONELY.energy(x)[:, None], progress=False)
+        law, new = approximate(LONELY, net, x)[0] if linear else None, fields(seed=1)
+        assert np.allclose(benchmark._quick_mean(net)(new), net.predict(new).mean, rtol=1e-12, atol=1e-10)
+        net.fit(x[:30], LONELY.energy(x[:30])[:, None], progress=False)
+    if linear:
+        with pytest.raises(ValueError, match="PenaltyNet: was fitted again|HMCNet: was fitted again"):
+            law.energy(new)
+
+
 def test_a_law_that_does_not_hold_its_fields_is_refused():
     class Falls(Action):
         def predict(self, x):

@@ -7,7 +7,7 @@ from scipy import stats
 
 from uqphys.analysis import estimates
 from uqphys.architectures import LocalEnergyNet
-from uqphys.bias import (CHOICES, TRUST, Approximation, _averages, _bias_slopes, _probe_evidence, _sums, choose_probes, exact_bias, find_valley,
+from uqphys.bias import (CHOICES, TRUST, Approximation, _averages, _bias_slopes, _doubts, _probe_evidence, _sums, choose_probes, exact_bias, find_valley,
                          last_layer_error, predict_bias, rich_enough, sort_draws, too_simple)
 from uqphys.bnn import LastLayer
 from uqphys.exact import all_states
@@ -286,6 +286,14 @@ def test_what_a_posterior_misses_is_not_trusted_and_probes_are_advised():
     report = predict_bias(approximation := Approximation(TRUTH, surrogate), run(approximation, 3), evidence="posterior", seed=0)
     assert (report.table["trust"] == "with probes").all() and report.table["more_probes"].isna().all()
     assert all("next: probe" in v for v in report.verdicts.values())
+
+
+@pytest.mark.parametrize("k, said", [(-np.inf, False), (0.45, False), (0.55, True), (0.65, True), (np.inf, True)])
+def test_weights_without_a_variance_are_doubted(k, said):
+    "Unless nearly all draws count the same."
+    told = [doubt.text for doubt in _doubts({"effective_share": 0.5, "pareto_k": k}, 1000)]
+    assert any("Pareto" in text for text in told) == said and len(told) == said
+    assert not _doubts({"effective_share": 0.95, "pareto_k": k}, 1000)
 
 
 @pytest.mark.parametrize("said", [(), ("the chains disagree (R-hat 4.3, wanted at most 1.05)",)])

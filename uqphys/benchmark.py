@@ -108,9 +108,9 @@ def _check_truth(truth, sites, real):
 # %% ../nbs/45_benchmark.ipynb #4c35f18c
 SYSTEMS = {
     "ising 4x4": System(Ising((4, 4), J2=0.1, K=0.2), (2.4, 2.6, 3.2, 4.0), 3.25, average_draws=5000),
-    "ising 8x8": System(Ising((8, 8), J2=0.1, K=0.2), (2.6, 3.2, 4.0), 3.25, truth="long runs"),
-    "plaquette 8x8": System(Ising((8, 8), K=0.2), (2.5, 2.8, 3.2), 3.0, truth="long runs", thin=16),
-    "ising 16x16": System(Ising((16, 16), J2=0.1, K=0.2), (2.6, 3.2, 4.0), 3.25, truth="long runs", draws=1000, average_draws=5000, long_draws=5000, thin=16),
+    "ising 8x8": System(Ising((8, 8), J2=0.1, K=0.2), (2.6, 3.2, 4.0), 3.25, truth="long runs", long_draws=20_000),
+    "plaquette 8x8": System(Ising((8, 8), K=0.2), (2.5, 2.8, 3.2), 3.0, truth="long runs", long_draws=20_000, thin=16),
+    "ising 16x16": System(Ising((16, 16), J2=0.1, K=0.2), (2.6, 3.2, 4.0), 3.25, truth="long runs", draws=1000, average_draws=5000, long_draws=10_000, thin=16),
 }
 
 # %% ../nbs/45_benchmark.ipynb #d813cfbd
@@ -163,7 +163,7 @@ CorrugatedPhi4.energy, CorrugatedPhi4.force, CorrugatedPhi4.observables = _corru
 
 
 # %% ../nbs/45_benchmark.ipynb #c02c6e1c
-SYSTEMS["phi4 8x8"] = System(CorrugatedPhi4((8, 8), 0.35, 1.0, 0.3, 3.0), (1.0, 1.1), 1.25, examples=60, truth="long runs", draws=400, average_draws=400, long_draws=1000, thin=2,
+SYSTEMS["phi4 8x8"] = System(CorrugatedPhi4((8, 8), 0.35, 1.0, 0.3, 3.0), (1.0, 1.1), 1.25, examples=60, truth="long runs", draws=800, average_draws=1000, long_draws=3000, thin=2,
                              observables=("energy", "phi2", "abs_m", "susceptibility"))
 
 
@@ -438,20 +438,40 @@ def _nearest_action(surrogate, x):
 
 # %% ../nbs/45_benchmark.ipynb #33b8ddf6
 class _OfField(_Direct):
-    "A surrogate of fields, with the symmetries that its draws show, and where it knows its way."
+    "A surrogate of fields, with the symmetries that its draws show, where it knows its way, and the quickest way to its mean."
 
     def __init__(self, surrogate, x):
-        self.surrogate, self.farthest, self.grid = surrogate, float(np.abs(x).max()), getattr(surrogate, "grid", None)
-        self.process = _process_weights(surrogate) if isinstance(surrogate, FieldGP) else None
+        self.surrogate, self.farthest, self.learned = surrogate, float(np.abs(x).max()), _learned_state(surrogate)
+        self.quick = _quick_mean(surrogate)
         self.flip_symmetric, self.lattice_symmetric = _symmetries(surrogate, x.shape[1:], x[:12])
 
     def mean(self, x):
         "Mean energies (n, 1)."
-        if self.process is None:
+        if self.quick is None:
             return np.asarray(self.surrogate.predict(x).mean, dtype=float)
-        if self.surrogate.grid is not self.grid:
-            raise ValueError("surrogate=FieldGP: was fitted again since; expected approximate(model, surrogate, x) made after the fit")
-        return self.process[0] + _columns(x, self.surrogate.units, self.surrogate.options)[0] @ self.process[1:, None]
+        if _learned_state(self.surrogate) is not self.learned:
+            raise ValueError(f"surrogate={type(self.surrogate).__name__}: was fitted again since; expected approximate(model, surrogate, x) made after the fit")
+        return self.quick(x)
+
+
+def _learned_state(surrogate):
+    "What a fit has made, to be recognised by."
+    return getattr(surrogate, "grid", getattr(surrogate, "weights", None))
+
+# %% ../nbs/45_benchmark.ipynb #542252b3
+def _quick_mean(surrogate):
+    "A function from fields to mean energies (n, 1) that does not make the draws; None where no such way is known."
+    if isinstance(surrogate, FieldGP):
+        return functools.partial(_mean_of_columns, surrogate.units, surrogate.options, _process_weights(surrogate))
+    network = getattr(getattr(surrogate, "prior", None), "network", None)
+    config = getattr(network, "config", {})
+    known = all(name in config for name in ("linear", "window")) and config["values"] == "real" and not config["window"] and len(config["hidden"]) == 1
+    return functools.partial(_mean_of_layer, network, _wide_layer(surrogate)) if known else None
+
+
+def _mean_of_columns(units, options, weights, x):
+    "Mean energies (n, 1) of a process with a constant and weights of its columns."
+    return weights[0] + _columns(x, units, options)[0] @ weights[1:, None]
 
 
 def _process_weights(gp):
@@ -463,6 +483,31 @@ def _process_weights(gp):
         total[np.append(0, 1 + w.part)] += part * w.mean
     return total
 
+# %% ../nbs/45_benchmark.ipynb #c9f84750
+def _wide_layer(surrogate):
+    "The mean of networks with one hidden layer as one of them: constant of a site, weights of descriptors, units (inputs and bias), their head."
+    from uqphys.posteriors import _features as features_of, _weights as weights_of
+
+    prior, own = surrogate.prior, weights_of(surrogate.prior, surrogate.weights)
+    head = own.pop("head")[:, 0]
+    own.pop("noise", None)
+    centre = features_of(prior.network, own, prior.reference).mean(1)[:, 1:] / prior.sites
+    slope, known = prior.scale * prior.sites**0.5 * head[:, 1:], prior.network.size * prior.network.config["linear"]
+    constant = prior.offset + prior.scale * head[:, 0] - (slope * centre).sum(1)
+    units = own["shared.0.weight"].flatten(0, 1).T, own["shared.0.bias"].flatten()
+    return float(constant.mean()), slope[:, :known].mean(0), *units, slope[:, known:].flatten() / len(head)
+
+
+def _mean_of_layer(network, layer, x):
+    "Mean energies (n, 1) of a wide layer at fields x (n, *shape)."
+    import torch
+
+    constant, linear, inputs, bias, head = layer
+    with torch.no_grad(), one_thread():
+        seen = (network.environments(x).values - network.offset) / network.scale  # (n, sites, descriptors)
+        units = torch.cat([torch.tanh(torch.addmm(bias, part, inputs)).mv(head) for part in seen.flatten(0, 1).split(2048)])
+        energy = constant * seen.shape[1] + units.reshape(seen.shape[:2]).sum(1) + seen.sum(1)[:, : len(linear)] @ linear
+        return energy.numpy()[:, None]
 
 # %% ../nbs/45_benchmark.ipynb #ed10be59
 def approximate(

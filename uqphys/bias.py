@@ -529,7 +529,7 @@ def _missed(believed, data, names, estimator):
 def tail_index(
     log_weights,  # logarithms of the importance weights, one for each draw
 ) -> float:
-    "Pareto tail index of importance weights (ArviZ); above 0.7 a mean cannot be trusted. Minus infinity: no tail at all."
+    "Pareto tail index of importance weights (ArviZ); above 0.5 they have no variance, above 0.7 no mean can be trusted. Minus infinity: no tail at all."
     values = np.sort(np.ravel(_matrix("log_weights", log_weights)))
     if len(values) < 5:
         raise ValueError(f"log_weights of length {len(values)}: expected at least 5 numbers")
@@ -601,8 +601,8 @@ def _doubts(facts, n_eff):
     doubts, add = list(facts.get("reservations", ())), lambda text, cure: doubts.append(Doubt(text, cure))
     if facts["effective_share"] < 0.1:
         add(f"only {facts['effective_share']:.1%} of the draws count after reweighting", "surrogate")
-    if facts["pareto_k"] > 0.7 and facts["effective_share"] < 0.9:
-        add(f"heavy-tailed weights (Pareto k {facts['pareto_k']:.2f} > 0.7)", "surrogate")
+    if facts["pareto_k"] > 0.5 and facts["effective_share"] < 0.9:
+        add(f"heavy-tailed weights (Pareto k {facts['pareto_k']:.2f} > 0.5)", "surrogate")
     if n_eff < 100:
         add(f"only {n_eff:.0f} independent draws in the ensemble", "draws")
     if facts.get("mean_square_z", 0) > 2:

@@ -240,8 +240,8 @@ def _doubts_at(row):
     if row["effective_share"] < 0.1:
         where = "this temperature is far from the runs" if far else "the exact law lives elsewhere"
         doubts["share"] = (f"only {row['effective_share']:.1%} of the draws count after reweighting: {where}", cure)
-    if row["pareto_k"] > 0.7 and row["effective_share"] < 0.9:
-        doubts["tail"] = (f"heavy-tailed weights (Pareto k {row['pareto_k']:.2f} > 0.7)", cure)
+    if row["pareto_k"] > 0.5 and row["effective_share"] < 0.9:
+        doubts["tail"] = (f"heavy-tailed weights (Pareto k {row['pareto_k']:.2f} > 0.5)", cure)
     if not row["independent_draws"] >= 100:
         doubts["draws"] = (f"only {row['independent_draws']:.0f} independent draws are left", "runs" if far else "draws")
     return doubts
