@@ -470,8 +470,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--folder", type=Path, default=HERE.parent / "results" / "observables")
-    parser.add_argument("--out", type=Path, default=HERE / "observables.json")
+    parser.add_argument("--folder", type=Path, help="of the pieces (default: results/observables, with --quick results/observables-quick)")
+    parser.add_argument("--out", type=Path, help="of the result (default: studies/observables.json, with --quick observables.json in the folder)")
     given = parser.parse_args()
+    folder = given.folder or HERE.parent / "results" / ("observables-quick" if given.quick else "observables")
     small = dict(cases=QUICK, sizes=(6,), classifiers=1, quick=True) if given.quick else {}
-    main(given.folder, given.out, repeat=given.repeat, **small)
+    main(folder, given.out or (folder if given.quick else HERE) / "observables.json", repeat=given.repeat, **small)

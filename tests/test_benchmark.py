@@ -15,10 +15,11 @@ from scipy import stats
 from uqphys import benchmark
 from uqphys.benchmark import (FIELD_METHODS, METHODS, SYSTEMS, CorrugatedPhi4, System, Tabulated, approximate, benchmark_goals, benchmark_row, collect_benchmark, load_benchmark, plot_benchmark,
                               restore_benchmark, run_benchmark, sample_law, save_benchmark, summarise_benchmark, tabulate, true_bias)
-from uqphys.bias import too_simple
+from uqphys.bias import _differences, _fair_probes, _process, sort_draws, too_simple
 from uqphys.field_gp import FieldGP
 from uqphys.models import Ising, Phi4, pattern_index
 from uqphys.predictive import Predictive
+from uqphys.training import labelled
 
 TRUTH, BETA = Ising((4, 4), J2=0.1, K=0.2), 1 / 2.6
 SYSTEM = System(TRUTH, (2.6,), 3.25, examples=20, draws=60, average_draws=60, exact_draws=20, probes=20)
@@ -263,6 +264,23 @@ def test_the_mean_of_many_networks_is_one_wide_layer(kind, noise, linear):
     if linear:
         with pytest.raises(ValueError, match="PenaltyNet: was fitted again|HMCNet: was fitted again"):
             law.energy(new)
+
+
+def test_the_fields_that_go_farthest_are_probed():
+    "Beyond the probes a belief extrapolates: without them its left error was ten times as large, and 20 of its standard errors at single draws."
+    model, beta = SYSTEMS["phi4 8x8"].model, 1 / 1.1
+    x, y = labelled(model, 1 / 1.25, 60, seed=3)
+    law, walk = approximate(model, FieldGP(draws=50, seed=0).fit(x, y), x)
+    ensemble = sample_law(law, walk, beta, draws=100, chains=32, thin=2, seed=5)
+    classes = sort_draws(ensemble)
+    many = classes.representatives
+    at = _fair_probes(law, classes, 100, "spanning", 0)[0]
+    reach = np.abs(many).max((1, 2))
+    assert np.isin(np.argsort(reach)[-5:], at).sum() >= 4
+    process = _process(law, many[at], _differences(law, many[at]), 0, 100)
+    belief, D = process.predict(many), _differences(law, many)
+    z = ((belief.mean[:, 0] - D) / np.sqrt(belief.epistemic[:, 0]).clip(1e-300))[belief.epistemic[:, 0] > 0]
+    assert np.mean(z**2) < 2 and np.abs(z).max() < 6, (np.mean(z**2), np.abs(z).max())
 
 
 def test_a_law_that_does_not_hold_its_fields_is_refused():

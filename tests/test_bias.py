@@ -288,6 +288,14 @@ def test_what_a_posterior_misses_is_not_trusted_and_probes_are_advised():
     assert all("next: probe" in v for v in report.verdicts.values())
 
 
+@pytest.mark.parametrize("temperature", [0.3, 0.6, 0.8])
+def test_a_cold_ensemble_of_few_configurations_is_reported_and_not_trusted(temperature):
+    "All its configurations are evaluated, so that the bias within it is known; what it has not met is not."
+    model = Approximation(TRUTH, too_simple(0).fit(*labelled(TRUTH, 1 / 3.25, 30, seed=0)))
+    report = predict_bias(model, sample(model, 1 / temperature, draws=50, chains=4, seed=0, progress=False), NAMES, probes=40, seed=0)
+    assert (report.table["trust"] == "no").all() and report.settings["probed_share"] == 1 and np.isfinite(report.table["corrected"]).all()
+
+
 @pytest.mark.parametrize("k, said", [(-np.inf, False), (0.45, False), (0.55, True), (0.65, True), (np.inf, True)])
 def test_weights_without_a_variance_are_doubted(k, said):
     "Unless nearly all draws count the same."

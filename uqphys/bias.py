@@ -385,8 +385,8 @@ def choose_probes(
 def _all_known(approximation, classes):
     "An ensemble of fewer than five classes: each is evaluated, and nothing is left to learn, nor to check."
     x = classes.representatives
-    found = (np.asarray(approximation.exact.energy(x), dtype=float) - approximation.energy(x))[None]
-    return _Evidence(found, found, len(x), {"probed_share": 1.0, "spare": 0.0, "mean_square_z": 0.0, "probes": len(x)})
+    found = _differences(approximation, x)[None]
+    return _Evidence(found, found, len(x), {"probed_share": 1.0, "spare": 0.0, "mean_square_z": 0.0, "probes": len(x), "reservations": []})
 
 
 def _tools(values):

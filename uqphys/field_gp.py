@@ -307,10 +307,10 @@ def field_features(
 ) -> np.ndarray:  # (n, features); scalar products are prior covariances of actions, in units of these fields
     "What each field can teach about an action."
     flags = dict(flip_symmetric=check_flag("flip_symmetric", flip_symmetric), lattice_symmetric=check_flag("lattice_symmetric", lattice_symmetric))
-    options, x = dict(flags, lengths=(1.0,), growths=(0.0,)), _fields(x)
+    options, x = dict(flags, lengths=(1.0,), growths=(0.0, 6.0, 12.0)), _fields(x)
     units, variances = _set_units(x, options)
     columns, own = _columns(x, units, options)
-    return columns * np.sqrt(_prior_variances(columns, variances, (1.0,), own.shape[1])[0])
+    return columns * np.sqrt(np.mean(_prior_variances(columns, variances, (1.0,), own.shape[1]), 0))
 
 
 # %% ../nbs/327_field_gp.ipynb #327-041

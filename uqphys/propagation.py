@@ -18,9 +18,9 @@ import xarray as xr
 from scipy.interpolate import CubicSpline, PPoly
 from scipy.sparse import csr_matrix
 from .analysis import diagnostics, format_uncertainty, gamma_error
-from .bias import (Approximation, BiasReport, Classes, _all_known, _check_probes, _check_request, _combine, _ingredients,
-                         _posterior_evidence, _report, choose_probes, sort_draws, tail_index)
-from .lattice_gp import LatticeGP, leave_one_out
+from .bias import (Approximation, BiasReport, Classes, _all_known, _check_probes, _check_request, _combine, _differences, _ingredients,
+                         _posterior_evidence, _process, _report, choose_probes, sort_draws, tail_index)
+from .lattice_gp import leave_one_out
 from .models import _shown, check_beta, check_count, check_number, check_seed
 from .reweighting import Combined, Measured, _row, combine
 from .sampling import one_thread
@@ -137,11 +137,7 @@ def _from_probes(approximation, classes, probes, k, seed, rng):
         return _Belief(np.repeat(known.centre, k + 1, axis=0), known.evaluations, {"probed_share": 1.0, "epistemic": 0.0}, [])
     given = isinstance(probes, np.ndarray)
     x = probes if given else classes.representatives[choose_probes(classes, probes, seed)]
-    found = np.asarray(approximation.exact.energy(x), dtype=float) - approximation.energy(x)
-    if not np.isfinite(found).all():
-        raise ValueError(f"exact energy={found[~np.isfinite(found)][0]} at a probe: expected finite numbers")
-    known = dict(flip_symmetric=approximation.flip_symmetric, lattice_symmetric=approximation.lattice_symmetric)
-    gp = LatticeGP(**known, draws=k, seed=seed).fit(x, found[:, None])
+    gp = _process(approximation, x, _differences(approximation, x), seed, k)
     belief, test = gp.predict(classes.representatives), leave_one_out(gp)
     draws, unknown = np.concatenate([belief.mean.T, belief.draws[:, :, 0]]), belief.epistemic[:, 0] > 0
     facts = _probe_facts(gp, belief, test, classes)
