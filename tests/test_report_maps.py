@@ -1,5 +1,6 @@
 """The map of a bias from a few reports: coverage over designs, left-out runs, reports without an exact energy, and where to run next."""
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -146,7 +147,35 @@ def test_doubts_are_named():
     assert "no run is near" in few.report(cheap(0.5, 8), {"K": 0.3}).verdicts["energy"]
     rng = np.random.default_rng(0)
     bad = ReportMap(INPUTS).fit(EVERYTHING[:40:2], [made_up(b, 0.002, rng, trust="no" if k % 3 == 0 else "yes") for k, b in enumerate(truth()[:40:2])])
-    assert "7 of 20 runs do not trust" in bad.report(cheap(EVERYTHING[2][0], 6), {"K": 0.0}).verdicts["energy"]
+    verdict = bad.report(cheap(EVERYTHING[2][0], 6), {"K": 0.0}).verdicts["energy"]
+    assert verdict.startswith("no:") and "7 of 20 runs have reports that say 'no'" in verdict
+    weak = ReportMap(INPUTS).fit(EVERYTHING[:40:2], [made_up(b, 0.002, rng, trust="with probes" if k % 3 == 0 else "yes") for k, b in enumerate(truth()[:40:2])])
+    assert weak.report(cheap(EVERYTHING[2][0], 6), {"K": 0.0}).verdicts["energy"].startswith("with probes:")
+
+
+def placed(values, sigma, rng, beta, L, exact="Ising(K=0.1)"):
+    "A made-up report that tells where it was made."
+    return replace(made_up(values, sigma, rng), settings=dict(beta=beta, shape=[L, L], exact=exact))
+
+
+def test_what_is_no_input_must_be_as_in_the_runs():
+    "A map over K, made at one temperature and one size, says no elsewhere; it used to say yes, 50 of its errors off."
+    rng, grid = np.random.default_rng(0), np.linspace(0, 0.3, 9)
+    one = ReportMap(("K",)).fit(grid, [placed(known_bias(0.25, float(K), 4), 0.001, rng, 0.25, 4) for K in grid])
+    assert one.report(cheap(0.25, 4), {"K": 0.11}).table["trust"].tolist() == ["yes"]
+    for beta, L, said in ((0.45, 4, "beta=0.45, where the runs had 0.25, and the map does not know beta"), (0.25, 8, "L=8, where the runs had 4, and")):
+        verdict = one.report(cheap(beta, L), {"K": 0.11}).verdicts["energy"]
+        assert verdict.startswith("no:") and said in verdict
+
+
+def test_places_are_those_of_the_reports():
+    rng, betas = np.random.default_rng(0), np.linspace(0.2, 0.5, 9)
+    reports = [placed(known_bias(float(b), 0.1, 4), 0.001, rng, float(b), 4, exact=repr(Ising((4, 4), J=1.11))) for b in betas]
+    with pytest.raises(ValueError, match=r"points with beta=0.5 at place 0: its report was made at beta=0.2"):
+        ReportMap().fit(betas[::-1], reports)
+    one = ReportMap().fit(betas, reports)
+    with pytest.raises(ValueError, match="exact model of the reports; expected an ensemble of the approximation"):
+        one.report(cheap(0.3, 4))
 
 
 def test_one_input_needs_no_couplings():
@@ -197,7 +226,8 @@ def test_a_saved_map_is_the_same(tmp_path):
     again = ReportMap.load(tmp_path / "map.json")
     assert np.array_equal(again.predict(EVERYTHING[:20]).draws, one.predict(EVERYTHING[:20]).draws) and np.array_equal(again.left_out(), one.left_out())
     text = (tmp_path / "map.json").read_text()
-    for damage in (lambda t: t[:100], lambda t: "", lambda t: "[]", lambda t: t.replace("ReportMap", "Map"), lambda t: t.replace('"bias": [[', '"bias": [[1.0], ['), lambda t: t.replace('"names"', '"nams"')):
+    for damage in (lambda t: t[:100], lambda t: "", lambda t: "[]", lambda t: t.replace("ReportMap", "Map"), lambda t: t.replace('"bias": [[', '"bias": [[1.0], ['), lambda t: t.replace('"names"', '"nams"'),
+                   lambda t: t.replace('"names": ["energy"]', '"names": [3]'), lambda t: t.replace('"yes"', '"maybe"'), lambda t: t.replace('"sigma": [[', '"sigma": [[-'), lambda t: t.replace('"exact": []', '"exact": 3')):
         assert damage(text) != text
         (tmp_path / "hurt.json").write_text(damage(text))
         with pytest.raises(ValueError, match="hurt.json"):

@@ -773,7 +773,7 @@ def predict_bias(
     with one_thread():
         data, believed, rows, verdicts, facts = _walk_through(approximation, ensemble, names, evidence, probes, choice, estimator, seed)
     settings = dict(evidence=evidence, estimator=estimator, choice=choice, seed=seed, beta=data.beta, draws=int(data.classes.counts.sum()),
-                    classes=len(data.classes.counts), exact=repr(approximation.exact), **facts)
+                    classes=len(data.classes.counts), exact=repr(approximation.exact), shape=[int(n) for n in approximation.shape], **facts)
     return _report(names, rows, believed.evaluations, verdicts, settings)
 
 # %% ../nbs/40_bias.ipynb #40-053

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from .analysis import estimates
-from .bias import BiasReport, Doubt, _report, _verdict
+from .bias import TRUST, BiasReport, Doubt, _report, _verdict
 from .gp import ExactGP, _put_back, _set
 from .models import _shown, check_count, check_number, check_seed
 from .predictive import Predictive, _matrix
@@ -80,6 +80,20 @@ def _check_reports(reports, n):
             raise ValueError(f"reports: one on {', '.join(map(str, r.table.index))}; expected finite biases of {', '.join(names)} in each")
     return names
 
+# %% ../nbs/46_report_maps.ipynb #c8048bf3
+def _where_met(inputs, points, reports):
+    "What the reports tell of where they were made: exact models; ranges of beta and L. Inputs that say otherwise are refused."
+    told, met = [getattr(r, "settings", {}) for r in reports], {"exact": sorted({str(r.settings["exact"]) for r in reports if "exact" in r.settings})}
+    own = {"beta": [t.get("beta", math.nan) for t in told], "L": [max(t.get("shape", [math.nan])) for t in told]}
+    for name, values in ((n, np.array(v, dtype=float)) for n, v in own.items()):
+        if name in inputs:
+            given = points[:, inputs.index(name)]
+            if (wrong := np.flatnonzero(np.abs(given - values) > 1e-9 * np.abs(values))).size:
+                raise ValueError(f"points with {name}={given[wrong[0]]:.6g} at place {wrong[0]}: its report was made at {name}={values[wrong[0]]:.6g}; expected the places of the reports, in their order")
+        elif np.isfinite(values).all():
+            met[name] = [float(values.min()), float(values.max())]
+    return met
+
 # %% ../nbs/46_report_maps.ipynb #5b0138c5
 def _fit_reports(
     self,
@@ -90,17 +104,17 @@ def _fit_reports(
     points = _check_places(self, "points", points)
     if len(points) < 4:
         raise ValueError(f"points of length {len(points)}: expected at least 4 places")
-    names = _check_reports(reports, len(points))
+    names, met = _check_reports(reports, len(points)), _where_met(self.inputs, points, reports)
     column = lambda name: np.array([r.table[name].to_numpy() for r in reports])
-    return _condition(self, points, names, column("predicted_bias").astype(float), (column("high") - column("low")).astype(float) / 3.92, column("trust"))
+    return _condition(self, points, names, column("predicted_bias").astype(float), (column("high") - column("low")).astype(float) / 3.92, column("trust"), met)
 
 
-def _condition(self, points, names, bias, sigma, trust):
+def _condition(self, points, names, bias, sigma, trust, met):
     "The processes of all observables."
     least = np.maximum(1e-9 * np.abs(bias).max(0), 1e-12)
     process = ExactGP("matern52", noise="given", hyperparameters="averaged", **self.options)
     process.fit(_seen(self, points), bias, variance=np.maximum(sigma, least) ** 2, progress=False)
-    self.points, self.names, self.bias, self.sigma, self.trust, self.process = points, list(names), bias, sigma, trust, process
+    self.points, self.names, self.bias, self.sigma, self.trust, self.process, self.met = points, list(names), bias, sigma, trust, process, met
     return self
 
 
@@ -156,28 +170,48 @@ ReportMap.left_out = _scores
 def _place_of(self, ensemble, couplings):
     "The place of an ensemble: beta and L are its own, all other inputs are given."
     given, attrs = {} if couplings is None else couplings, getattr(ensemble, "attrs", {})
-    if missing := {"beta", "shape"} - set(attrs):
-        raise ValueError(f"ensemble={type(ensemble).__name__} without attrs {', '.join(sorted(missing))}: expected the Dataset that sample() returns")
-    lengths = set(map(int, attrs["shape"]))
+    lengths = _check_attrs(self, ensemble, attrs)
     if "L" in self.inputs and len(lengths) > 1:
         raise ValueError(f"ensemble of shape {tuple(attrs['shape'])}: expected equal lengths, for L is an input")
-    own = {"beta": float(attrs["beta"]), "L": float(max(lengths))}
-    if not isinstance(given, Mapping) or set(given) != (others := set(self.inputs) - set(own)):
+    own, others = {"beta": float(attrs["beta"]), "L": float(max(lengths))}, set(self.inputs) - {"beta", "L"}
+    if not isinstance(given, Mapping) or set(given) != others:
         raise ValueError(f"couplings={_shown(couplings)}: expected a dictionary with {', '.join(sorted(others)) if others else 'nothing'}")
-    return [own[name] if name in own else check_number(name, given[name]) for name in self.inputs]
+    return [own[name] if name in own else check_number(name, given[name]) for name in self.inputs], own
+
+# %% ../nbs/46_report_maps.ipynb #402d476b
+def _check_attrs(self, ensemble, attrs):
+    "The lengths of the lattice, if the ensemble tells what it must, and is not that of the exact model."
+    what = f"ensemble={type(ensemble).__name__} with attrs beta={_shown(attrs.get('beta'))}, shape={_shown(attrs.get('shape'))}: expected the Dataset that sample() returns"
+    try:
+        lengths = {int(n) for n in attrs["shape"]}
+        if not lengths or min(lengths) < 1 or not 0 <= float(attrs["beta"]) < math.inf:
+            raise ValueError
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(what) from None
+    if attrs.get("model") in self.met["exact"]:
+        raise ValueError(f"ensemble of {attrs['model']}: that is an exact model of the reports; expected an ensemble of the approximation")
+    return lengths
 
 
+def _elsewhere(self, own):
+    "Doubts where beta or the lattice is no input, and is not that of the reports."
+    outside = [(name, own[name], *self.met[name]) for name in ("beta", "L") if name in self.met]
+    return [Doubt(f"{name}={x:.4g}, where the runs had {a:.4g}{f' to {b:.4g}' if b > a else ''}, and the map does not know {name}", "surrogate")
+            for name, x, a, b in outside if not a - 1e-9 * abs(a) <= x <= b + 1e-9 * abs(b)]
+
+# %% ../nbs/46_report_maps.ipynb #f25e4469
 def _map_doubts(self, place, sd, k):
-    "What speaks against the map at a place, for observable k."
+    "What speaks against the map at a place, for observable k, and what would cure it."
     low, high = self.points.min(0), self.points.max(0)
-    doubts = [f"{name}={x:.4g} lies outside of the runs, {a:.4g} to {b:.4g}" for name, x, a, b in zip(self.inputs, place, low, high) if not a <= x <= b]
+    doubts = [Doubt(f"{name}={x:.4g} lies outside of the runs, {a:.4g} to {b:.4g}", "probes") for name, x, a, b in zip(self.inputs, place, low, high) if not a <= x <= b]
     if sd > 0.5 * (spread := self.bias[:, k].std()) > 0:
-        doubts.append(f"no run is near: the bias is known to {sd:.2g}, and the runs' biases differ by {spread:.2g}")
-    if (bad := int((self.trust[:, k] != "yes").sum())) > len(self.points) / 4:
-        doubts.append(f"{bad} of {len(self.points)} runs do not trust their own reports")
+        doubts.append(Doubt(f"no run is near: the bias is known to {sd:.2g}, and the runs' biases differ by {spread:.2g}", "probes"))
+    for word, cure in (("no", "surrogate"), ("with probes", "probes")):
+        if (bad := int((self.trust[:, k] == word).sum())) > len(self.points) / 4:
+            doubts.append(Doubt(f"{bad} of {len(self.points)} runs have reports that say {word!r} themselves", cure))
     if (square := float((self.left_out()[:, k] ** 2).mean())) > 2:
-        doubts.append(f"runs that are left out are missed by more than believed (mean square z {square:.1f})")
-    return [Doubt(text, "probes") for text in doubts]
+        doubts.append(Doubt(f"runs that are left out are missed by more than believed (mean square z {square:.1f})", "probes"))
+    return doubts
 
 # %% ../nbs/46_report_maps.ipynb #1ca369cf
 def _map_report(
@@ -187,14 +221,14 @@ def _map_report(
 ) -> BiasReport:
     "Averages of a cheap run, corrected by the map; no exact energy is asked."
     _check_map(self)
-    place, found = _place_of(self, ensemble, couplings), estimates(ensemble)
+    (place, own), found = _place_of(self, ensemble, couplings), estimates(ensemble)
     if missing := [name for name in self.names if name not in found]:
         raise ValueError(f"ensemble without {', '.join(missing)}: expected every observable of the map")
     belief, verdicts = self.predict([place]), {}
     (low, high), sd = belief.interval(0.95), np.sqrt(belief.epistemic[0])
     value, noise = (np.array([getattr(found[name], part) for name in self.names]) for part in ("value", "error"))
     for k, name in enumerate(self.names):
-        doubts = _map_doubts(self, place, sd[k], k)
+        doubts = _elsewhere(self, own) + _map_doubts(self, place, sd[k], k)
         advice = f"a corrected run here ({', '.join(f'{n}={x:.4g}' for n, x in zip(self.inputs, place))}), and a new fit" if doubts else "nothing; a corrected run near by would tell more"
         verdicts[name] = _verdict(doubts, f"{len(self.points)} corrected runs, and those left out are predicted from the others", advice)
     rows = dict(surrogate=value, predicted_bias=belief.mean[0], low=low[0], high=high[0], corrected=value - belief.mean[0], error=np.hypot(sd, noise))
@@ -238,7 +272,7 @@ ReportMap.next_run = _next_report
 def _save_map(self, path):
     "Write places and reported biases to one JSON file; `load` conditions anew on them. Replaced whole or not at all."
     _check_map(self)
-    told = dict(kind="ReportMap", inputs=list(self.inputs), options=self.options, names=self.names)
+    told = dict(kind="ReportMap", inputs=list(self.inputs), options=self.options, names=self.names, met=self.met)
     write_file(path, json.dumps(told | {name: getattr(self, name).tolist() for name in ("points", "bias", "sigma", "trust")}) + "\n")
 
 
@@ -251,10 +285,21 @@ def _load_map(path):
         columns = {name: np.array(told[name], dtype=str if name == "trust" else float) for name in ("points", "bias", "sigma", "trust")}
         if len({columns[name].shape for name in ("bias", "sigma", "trust")}) > 1 or columns["bias"].shape != (len(columns["points"]), len(told["names"])):
             raise ValueError("tables of different shapes")
+        _check_kept(told["names"], columns, told["met"])
         self = ReportMap(told["inputs"], **told["options"])
-        return _condition(self, _check_places(self, "points", columns["points"]), told["names"], *(columns[name] for name in ("bias", "sigma", "trust")))
+        return _condition(self, _check_places(self, "points", columns["points"]), told["names"], *(columns[name] for name in ("bias", "sigma", "trust")), told["met"])
     except (OSError, TypeError, LookupError, ValueError, AttributeError) as error:
         raise ValueError(f"path={str(path)!r}: cannot be read ({type(error).__name__}: {str(error):.80}); expected a file that ReportMap.save wrote") from None
 
 
 ReportMap.save, ReportMap.load = _save_map, staticmethod(_load_map)
+
+# %% ../nbs/46_report_maps.ipynb #d4c8a94c
+def _check_kept(names, columns, met):
+    "What a file may hold."
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"names={_shown(names)}")
+    if not np.isfinite(columns["bias"]).all() or not (np.isfinite(columns["sigma"]) & (columns["sigma"] >= 0)).all() or not np.isin(columns["trust"], TRUST).all():
+        raise ValueError("biases or errors that are not finite, or words that are no verdict")
+    if not isinstance(met["exact"], list) or not all(len(met[name]) == 2 and np.isfinite(met[name]).all() for name in {"beta", "L"} & set(met)):
+        raise ValueError(f"met={_shown(met)}")
