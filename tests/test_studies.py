@@ -88,6 +88,13 @@ BAD = [  # a good study, what is changed, by what, and what the line must say
     (CURVES, "bias.evidence", "exact", '[bias] evidence = "exact"'), ({**CURVES, "ensemble": {}}, "model", FIELD, '[model] kind = "phi4": expected spins'),
     (changed(CURVES, "model", BOX["model"]), "curves.shapes", [[6, 6]], "no further lattices of a black box"),
     (changed(CURVES, "model.shape", [4, 4, 4]), "curves.shapes", [[6, 6]], "[curves] shapes = [[6, 6]]: expected shapes of as many"),
+    (CURVES, "curves.shapes", [[4, 4]], "[curves] shapes = [[4, 4]]: expected different lattices, also from that of the model"),
+    (CURVES, "curves.shapes", [[6, 6], [6, 6]], "expected different lattices"), (CURVES, "curves.free_energy", [2.5, 2.5], "expected two different temperatures"),
+    (changed({**CURVES, "ensemble": {}}, "surrogate.kind", "gp"), "curves.shapes", [[2, 4]], "[curves] shapes = [[2, 4]]: expected lengths >= 3"),
+    (ENERGY, "bias.observables", ["energy", "energy"], '[bias] observables = ["energy", "energy"]: expected a list, each once'),
+    (ENERGY, "temperature", [2.6, 2.6000001], "that differ in six digits"),
+    (SAMPLER, "ensemble", {"draws": 20, "chains": 2}, "expected as many draws in all chains together as there are probes"),
+    (OBSERVABLE, "observable.name", "binder", '[observable] name = "binder": unknown; of this model there are energy, m'),
 ]
 
 
@@ -197,6 +204,26 @@ def test_a_black_box_that_fails_or_was_changed_is_one_line(tmp_path):
         (folder / "mine.py").write_text(text)
         code, _, said = call("bias", folder / "study.toml", "--out", folder / "new")
         assert code == 2 and said.count("\n") == 1 and '[model] exact = "mine.py:energy"' in said and not (folder / "new").exists()
+
+
+def test_a_function_is_that_of_the_folder(tmp_path):
+    for name, number in (("a", 1), ("b", 2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.py").write_text(f"from __future__ import annotations\nfrom dataclasses import dataclass\n\n\n@dataclass\nclass Law:\n    k: int = {number}\n\n\ndef energy(s):\n    return Law().k\n")
+    for reference in ("mine:energy", "mine.py:energy"):
+        assert [find_function(reference, tmp_path / name)(0) for name in ("a", "b")] == [1, 2]
+    (tmp_path / "a" / "mine.py").write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        find_function("mine.py:energy", tmp_path / "a")
+
+
+@pytest.mark.parametrize("line", ["raise KeyError('none')", "import sys; sys.exit(3)", "return None"])
+def test_a_measurement_that_fails_is_one_line(line, tmp_path):
+    (tmp_path / "mine.py").write_text(f"def size(x):\n    {line}\n")
+    study = parse_study(changed(OBSERVABLE, "observable", {"name": "size", "exact": "mine.py:size"}), "mine.toml", tmp_path)
+    with pytest.raises(ValueError) as error:
+        walk(study)
+    assert "\n" not in str(error.value) and ("mine.py:size" in str(error.value) or "size" in str(error.value))
 
 
 def test_a_black_box_is_enumerated_only_if_that_is_asked_for(tmp_path):
@@ -336,6 +363,12 @@ EXEMPT = {
 TABLE = [
     ("studies.find_function", lambda t: find_function("nowhere_at_all:energy"), "exact", "nowhere_at_all:energy", "expected"),
     ("studies.find_function", lambda t: find_function("math:energy"), "exact", "math:energy", "expected"),
+    ("studies.find_function", lambda t: find_function(5), "reference", "5", "expected"),
+    ("studies.parse_study", lambda t: parse_study(None), "content", "None", "dictionary"),
+    ("studies.read_study", lambda t: read_study(None), "path", "None", "path of a study"),
+    ("roads.walk", lambda t: walk(parse_study(ENERGY), "probe"), "evidences", "probe", "several"),
+    ("roads.walk", lambda t: walk(parse_study(ENERGY), 5), "evidences", "5", "several"),
+    ("roads.walk", lambda t: walk(parse_study(CURVES), ("probe", "posterior")), "evidences", "posterior", "one kind"),
     ("studies.parse_study", lambda t: parse_study({**ENERGY, "seed": -1}), "seed", "-1", "expected"),
     ("studies.read_study", lambda t: read_study("no/such/file.toml"), "file.toml", "cannot be read", "expected"),
     ("studies.make_model", lambda t: make_model(parse_study(BOX)), "exact", "mine.py:energy", "expected"),

@@ -45,7 +45,7 @@ def _answer(function, x):
     "What a user's function says of x: (energy, ''), or (None, a complaint)."
     try:
         return _number(function(x))
-    except Exception as error:  # whatever it is, the other configurations need not suffer
+    except (Exception, SystemExit) as error:  # whatever it is, the other configurations need not suffer
         return None, _told(error).encode(errors="replace").decode().replace("\0", "?")
 
 # %% ../nbs/43_black_box.ipynb #2d761b40
@@ -62,7 +62,7 @@ def _column(values, n):
 def _answers(function, x, vectorised):
     "What a function says of x (n, *shape): a list of n pairs. It is shown copies, which it may change."
     if vectorised and len(x) > 1:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception, SystemExit):
             return [_number(value) for value in _column(function(x.copy()), len(x))]
     return [_answer(function, row[None] if vectorised else row) for row in x.copy()]
 

@@ -91,7 +91,7 @@ def _one_line():
         typer.echo("uqphys: " + " ".join((str(error) or type(error).__name__).split()), err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        typer.echo("uqphys: stopped; the same command starts again (a sweep goes on from its last checkpoints)", err=True)
+        typer.echo("uqphys: stopped; the same command starts again (a sweep goes on from its last checkpoints, a black box from the energies it has)", err=True)
         raise typer.Exit(130) from None
 
 
@@ -118,10 +118,11 @@ def bias(
         wanted, folder, say = read_study(study), prepare_folder(out), _clock()
         found = walk(wanted, say=say, out=folder)
         ((evidence, report),) = found.reports.items()
-        write_file(folder / "report.json", json.dumps(as_dictionary(found, evidence), indent=2, allow_nan=False) + "\n")
-        write_file(folder / "bias.png", png_bytes(picture(found)))
         title = f"# Predicted bias: {study.stem}\n\n"
-        write_file(folder / "report.md", title + as_markdown(found) + "\n![predicted bias](bias.png)\n")
+        files = {"report.json": json.dumps(as_dictionary(found, evidence), indent=2, allow_nan=False) + "\n", "bias.png": png_bytes(picture(found)),
+                 "report.md": title + as_markdown(found) + "\n![predicted bias](bias.png)\n"}
+        for name, content in files.items():
+            write_file(folder / name, content)
         typer.echo("\n" + aligned(result_rows(found, evidence)) + "\n")
         typer.echo("\n".join(_verdicts(report)) + "\n")
         say(f"wrote {', '.join(str(folder / name) for name in ('report.json', 'report.md', 'bias.png'))}")

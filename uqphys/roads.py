@@ -10,9 +10,10 @@ __all__ = ['EXACT_SITES', 'Seeds', 'make_surrogate', 'make_examples', 'Law', 'ex
 import math
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 from . import __version__
@@ -277,7 +278,12 @@ def _check_walk(study, evidences):
     if not isinstance(study, Study):
         raise ValueError(f"study={study!r:.60}: expected a Study, as parse_study() or read_study() gives it")
     accepted = ROADS[study.road]["bias"]["evidence"].accepts
-    for evidence in (found := tuple(evidences or (study.bias["evidence"],))):
+    if isinstance(evidences, str) or evidences is not None and not isinstance(evidences, Iterable):
+        raise ValueError(f"evidences={evidences!r:.60}: expected several kinds, as in ('posterior', 'probe'), or None for that of the study")
+    found = tuple(evidences or (study.bias["evidence"],))
+    if study.road == "curves" and len(found) > 1:
+        raise ValueError(f"evidences={found!r}: expected one kind beside [curves], for its draws are of one belief")
+    for evidence in found:
         if f'"{evidence}"' not in accepted:
             raise ValueError(f"evidences={evidence!r}: accepted is {accepted}")
     return found
@@ -604,6 +610,14 @@ def _observable_answer(
     return pd.DataFrame({"exact": [means["measured"]], "exact_bias": [means["learned"] - means["measured"]]}, index=pd.Index([learned.name], name="observable"))
 
 # %% ../nbs/902_roads.ipynb #f464352f
+def _measured(function, reference, x):
+    "What a user's function says of configurations x (n, *shape)."
+    try:
+        return function(x)
+    except (Exception, SystemExit) as error:  # whatever it is, it stands in a file of the user
+        raise ValueError(f"[observable] exact = {reference!r}: failed for {len(x)} configurations ({type(error).__name__}: {error}); expected {len(x)} finite numbers") from error
+
+
 def _learned_observable(study, model, seeds, say):
     "A surrogate in the place of a measurement."
     import numpy as np
@@ -612,7 +626,7 @@ def _learned_observable(study, model, seeds, say):
     from uqphys.studies import find_function
 
     asked, n = study.observable, study.training["n"]
-    measure = find_function(asked["exact"], study.folder) if "exact" in asked else model
+    measure = partial(_measured, find_function(asked["exact"], study.folder), asked["exact"]) if "exact" in asked else model
     say(f"label: {n} configurations of {model} with what is measured on them")
     x = _random(study, n, seeds.label) if study.training["source"] == "random" else make_examples(study, model, seeds.label).x
     untrained = make_surrogate(study, seeds.make)

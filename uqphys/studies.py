@@ -13,6 +13,7 @@ import json
 import math
 import sys
 import tomllib
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -42,10 +43,10 @@ def _choice(options, default=...):
     return Key(lambda v: options[options.index(v)], "one of " + ", ".join(f'"{o}"' for o in options), default)
 
 
-def _several(one, least, most, accepts, default=...):
+def _several(one, least, most, accepts, default=..., once=False):
     def check(values):
-        if not isinstance(values, list) or not least <= len(values) <= most:
-            raise ValueError("value: not a list of this length")
+        if not isinstance(values, list) or not least <= len(values) <= most or once and len(set(map(str, values))) < len(values):
+            raise ValueError("value: not a list of this length, or with repetitions")
         return [one(v) for v in values]
     return Key(check, accepts, default)
 
@@ -99,10 +100,10 @@ def _one_or_grid(check, accepts):
         if not isinstance(value, (list, dict)):
             return check(value)
         found = _grid(check).check(value)
-        if len(found) < 2 or len(set(found)) < len(found) or len(found) > 100:
+        if len(found) < 2 or len({f"{v:.6g}" for v in found}) < len(found) or len(found) > 100:
             raise ValueError("value: not 2 to 100 different numbers")
         return found
-    return Key(read, f"{accepts}, or a list of 2 to 100 different ones, or {{ from = 2.0, to = 2.6, points = 4 }}", None)
+    return Key(read, f"{accepts}, or a list of 2 to 100 that differ in six digits, or {{ from = 2.0, to = 2.6, points = 4 }}", None)
 
 # %% ../nbs/901_studies.ipynb #853459f6
 def _reference(value):
@@ -124,21 +125,33 @@ def _beside(folder):
     finally:
         sys.path.remove(str(Path(folder).absolute()))
 
+# %% ../nbs/901_studies.ipynb #b10207af
+def _load_file(file):
+    "Run a file as a module of its own: a file of the same name in another folder is another module."
+    name = f"uqphys_study_{zlib.crc32(str(file.absolute()).encode()):08x}_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)  # where dataclasses and pickle look for it
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
 # %% ../nbs/901_studies.ipynb #d9527d66
 def find_function(
     reference: str,  # "module:function", or "file.py:function"
     folder=".",  # where the file, or the module, is looked for first
 ) -> Callable:
     "A function by its name. What is loaded is run, as by `import`; `ValueError` naming what cannot be."
+    if not isinstance(reference, str) or not isinstance(folder, (str, Path)):
+        raise ValueError(f"reference={reference!r:.60}, folder={folder!r:.60}: expected {_FUNCTION}; and a path")
     where, _, name = reference.rpartition(":")
     try:
         with _beside(folder):
-            if where.endswith(".py"):
-                spec = importlib.util.spec_from_file_location(Path(where).stem, Path(folder, where))
-                spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
-            else:
-                module = importlib.import_module(where)
-    except Exception as error:  # whatever it is, it stands in a file of the user
+            file = Path(folder, where if where.endswith(".py") else f"{where}.py")
+            module = _load_file(file) if where.endswith(".py") or file.is_file() else importlib.import_module(where)
+    except (Exception, SystemExit) as error:  # whatever it is, it stands in a file of the user
         raise ValueError(f"exact = {_shown(reference)}: cannot be loaded ({type(error).__name__}: {error}); expected {_FUNCTION}") from error
     if not callable(found := getattr(module, name, None)):
         raise ValueError(f"exact = {_shown(reference)}: no function {name} is there; expected {_FUNCTION}")
@@ -180,7 +193,7 @@ _WIDTH = lambda v: check_count("value", v, 1)
 
 def _names(known, default, most=8):
     "A list of observables."
-    return _several(lambda v: known[known.index(v)], 0 if default == [] else 1, most, "a list of " + ", ".join(f'"{name}"' for name in known), default)
+    return _several(lambda v: known[known.index(v)], 0 if default == [] else 1, most, "a list, each once, of " + ", ".join(f'"{name}"' for name in known), default, once=True)
 
 
 _USUAL = ["energy", "abs_m", "m2", "susceptibility"]
@@ -340,7 +353,9 @@ def _apply_rules(tables, content, source):
 
 
 def _known_names(tables):
-    "Observables that there are."
+    "Observables that there are; one that is measured on each configuration is no combination of averages."
+    if "observable" in tables:
+        return FIELD_OBSERVABLES if _is_real(tables["model"]) else OBSERVABLES
     return (*(FIELD_NAMES if _is_real(tables["model"]) else SPIN_NAMES), *(["free_energy"] if "sampler" in tables else []))
 
 
@@ -367,6 +382,10 @@ CONFLICTS = (  # table, key, what is wrong, and what is expected
     ("bias", "estimator", lambda t: t["bias"]["evidence"] == "exact" and t["bias"]["estimator"] != "reweighting", '"reweighting" with evidence = "exact"'),
     ("curves", "shapes", lambda t: t["curves"]["shapes"] and t["model"]["kind"] == "black-box", "no further lattices of a black box"),
     ("curves", "shapes", lambda t: any(len(s) != len(t["model"]["shape"]) for s in t["curves"]["shapes"]), "shapes of as many dimensions as that of the model"),
+    ("curves", "shapes", lambda t: len({tuple(s) for s in [t["model"]["shape"], *t["curves"]["shapes"]]}) <= len(t["curves"]["shapes"]), "different lattices, also from that of the model"),
+    ("curves", "shapes", lambda t: _OTHER(t) and any(min(s) < 3 for s in t["curves"]["shapes"]), "lengths >= 3, with this surrogate"),
+    ("curves", "free_energy", lambda t: t["curves"]["free_energy"][0] == t["curves"]["free_energy"][-1], "two different temperatures"),
+    ("ensemble", "draws", lambda t: ("sampler" in t or "observable" in t) and t["bias"]["evidence"] == "probe" and t["ensemble"]["draws"] * t["ensemble"]["chains"] < t["bias"]["probes"], "as many draws in all chains together as there are probes"),
     ("curves", "points", lambda t: not any(t["curves"].get(k) for k in ("at", "peak", "crossing", "exponent", "free_energy")), "something to ask of the curves: at, peak, crossing, exponent or free_energy"),
 )
 
@@ -414,6 +433,8 @@ def parse_study(
     folder=".",  # where the files that it names are
 ) -> Study:
     "A study from its tables; `ValueError` naming the first key that is unknown, missing, not accepted, or at odds with another."
+    if not isinstance(content, Mapping):
+        raise ValueError(f"content={content!r:.60}: expected a dictionary of tables and keys, as a TOML file gives them")
     tables = _read_tables(content, source)
     top = _read_table("", {key: value for key, value in content.items() if key not in tables}, source, TABLES[""])
     if (top["beta"] is None) == (top["temperature"] is None):
@@ -471,7 +492,7 @@ def _check_temperatures(tables, beta, invert, source):
     for key in ("at", "free_energy"):
         if tables.get("curves", {}).get(key):
             values = tables["curves"][key]
-            tables["curves"][key] = [float(v) for v in invert(values)] if all(values) else [-1.0]
+            tables["curves"][key] = [float(v) for v in invert(values)] if all(values) or invert(one := [1.0]) is one else [-1.0]
             if not all(beta[0] - 1e-12 <= b <= beta[-1] + 1e-12 for b in tables["curves"][key]):
                 raise ValueError(f"{source}: [curves] {key} = {_shown(values)}: expected temperatures within the range of the study's")
 
@@ -494,6 +515,8 @@ def read_study(
     path,  # a TOML file
 ) -> Study:
     "Read a study file; `ValueError` naming the file, and the line, the key or the function that cannot be used."
+    if not isinstance(path, (str, Path)):
+        raise ValueError(f"path={path!r:.60}: expected the path of a study file in TOML")
     study = _read_toml(path, lambda content, source: parse_study(content, source, Path(path).parent), "a study file in TOML")
     for name in ("model", "observable"):
         if reference := (getattr(study, name) or {}).get("exact"):
