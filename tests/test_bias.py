@@ -436,3 +436,28 @@ def test_other_bad_requests():
         with pytest.raises(ValueError) as refused:
             call()
         assert words in str(refused.value)
+
+
+def test_an_observable_that_is_not_asked_for_need_not_exist():
+    "The surrogate's ground state has stripes: no draw has a magnetisation, and there is no Binder cumulant."
+    from uqphys.chains import Subchain, exact_evidence
+
+    stripes = Ising((4, 4), J=-1.0, J2=-3.0)
+
+    class Table:
+        flip_symmetric = lattice_symmetric = True
+
+        def predict(self, x):
+            energy = stripes.energy(x)[:, None]
+            return Predictive(energy, 0 * energy, 0 * energy, np.stack([energy, 1.001 * energy]))
+
+        def pattern_energies(self):
+            return stripes.pattern_energies()
+
+    model = Approximation(stripes, Table())
+    run = sample(model, 4.0, draws=50, chains=4, burn_in=200, seed=0, progress=False)
+    assert (run["m"].values == 0).all()
+    report = predict_bias(model, run, NAMES, probes=20, seed=0)
+    assert report.with_longer_run(run).table["trust"].tolist() == ["no"] * 4
+    exact = exact_evidence(model, run, NAMES, proposal=Subchain(model, 1), draws=50, burn_in=50, seed=0, progress=False)
+    assert np.isfinite(exact.table[["surrogate", "corrected"]].to_numpy()).all()

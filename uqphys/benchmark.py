@@ -753,7 +753,7 @@ def _at_temperature(system, law, walk, temperature, evidences, words):
         cases += _reported(report, known, time.process_time() - start)
     return [dict(case, temperature=float(temperature)) for case in cases]
 
-
+# %% ../nbs/45_benchmark.ipynb #0e4dbdc2
 def _made(make, seed):
     "An unfitted surrogate."
     surrogate = make(seed)
@@ -1101,7 +1101,7 @@ def _label_axes(axes, methods):
     axes[0].set(yticks=range(len(methods)), yticklabels=methods, ylim=(len(methods) - 0.5, -0.5))
     axes[0].set_xlim(0, 1.03)
     axes[2].set_xlim(-0.05, 1.05)
-    axes[2].legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="center")
+    axes[2].legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="lower center")
     return axes
 
 # %% ../nbs/45_benchmark.ipynb #49580c45
@@ -1157,7 +1157,7 @@ def restore_benchmark(
         write_file(file, json.dumps(content, indent=1) + "\n")
     return len(new)
 
-
+# %% ../nbs/45_benchmark.ipynb #3b4c316c
 def _row_contents(table, told):
     "What the files of all rows hold: (system, method, number) -> content."
     failed = {tuple(f[:3]): f[3] for f in told["failed"]}

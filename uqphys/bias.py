@@ -234,6 +234,12 @@ def _ingredients(names):
     return sorted({need for name in names for need in (DERIVED[name].needs if name in DERIVED else (name,))})
 
 
+def _asked_estimates(ensemble, names):
+    "Estimates of some observables: others may not exist, as the Binder cumulant where every draw has m = 0."
+    needed = {*names, *_ingredients(names), "energy"}
+    return estimates(ensemble[[name for name in ensemble.data_vars if name in needed]])
+
+
 def _combine(means, names, beta, n_sites):
     "Observables from means, (number of observables, k)."
     value = lambda name: DERIVED[name](means, beta, n_sites) if name in DERIVED else means[name]
@@ -1008,7 +1014,7 @@ def _with_longer_run(
     if not isinstance(run, xr.Dataset) or "beta" not in run.attrs or not math.isclose(run.attrs["beta"], self.settings.get("beta", 0), rel_tol=1e-12):
         beta = run.attrs.get("beta") if isinstance(run, xr.Dataset) else None
         raise ValueError(f"run={type(run).__name__} with beta={beta}: expected a Dataset of sample() at beta={self.settings.get('beta')}")
-    found, table, settings = estimates(run), self.table.copy(), dict(self.settings, longer_run=int(run.sizes["chain"] * run.sizes["draw"]))
+    found, table, settings = _asked_estimates(run, self.table.index), self.table.copy(), dict(self.settings, longer_run=int(run.sizes["chain"] * run.sizes["draw"]))
     if missing := [name for name in table.index if name not in found]:
         raise ValueError(f"run without {', '.join(missing)}: expected every observable of the report")
     value, noise = (np.array([getattr(found[name], part) for name in table.index]) for part in ("value", "error"))

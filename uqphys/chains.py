@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from .analysis import DERIVED, diagnostics, estimates
-from .bias import Approximation, BiasReport, _check_request, _report, tail_index
+from .bias import Approximation, BiasReport, _asked_estimates, _check_request, _report, tail_index
 from .clusters import METHODS as CLUSTERS
 from .clusters import _SwendsenWang, _Wolff
 from .fields import METHODS as FIELDS
@@ -602,7 +602,7 @@ def _check_penalty_request(approximation, beta, tolerance, penalty, proposal, dr
 # %% ../nbs/41_chains.ipynb #dc85aaa0
 def _compared(ensemble, run, names):
     "The numbers of a report, from the surrogate's ensemble and the exact one, and its verdicts."
-    cheap, dear = estimates(ensemble), estimates(run)
+    cheap, dear = _asked_estimates(ensemble, names), _asked_estimates(run, names)
     plain, value = np.array([cheap[n].value for n in names]), np.array([dear[n].value for n in names])
     errors = np.array([dear[n].error for n in names])
     bias, wide = plain - value, 1.96 * np.hypot([cheap[n].error for n in names], errors)

@@ -510,7 +510,7 @@ def _read_toml(path, parse, expected):
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path}: invalid TOML: {error}") from None
 
-
+# %% ../nbs/901_studies.ipynb #257c635f
 def read_study(
     path,  # a TOML file
 ) -> Study:
