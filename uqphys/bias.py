@@ -882,7 +882,7 @@ def _judge(believed, data, names, estimator, rows, missed, plain, flip):
 # %% ../nbs/40_bias.ipynb #d52d8f64
 def _own_doubts(data, z, truncated, facts):
     "Doubts about one observable."
-    doubts = [Doubt("the energy never changes in this ensemble", "draws")] if np.ptp(data.values["energy"]) == 0 else []
+    doubts = [Doubt("the energy never changes in this ensemble", "draws")] if np.ptp(data.values["energy"]) <= 1e-12 * np.abs(data.values["energy"]).max() else []
     if abs(z) > 3:
         doubts.append(Doubt(f"the errors at left-out probes go with the observable (z = {z:.1f})", "probes"))
     if truncated > 0.5:
