@@ -438,7 +438,7 @@ def made_up(n=2000, seed=0, width=1.0, bias=0.5, trust="yes", system="made 4x4",
     true = bias * rng.choice([-1, 1], n)
     predicted = true + noise * rng.normal(size=n)
     half = width * 1.96 * noise
-    return pd.DataFrame(dict(system=system, method="m", seed=np.arange(n), temperature=2.6, evidence=evidence, observable="energy", true_bias=true, truth_error=0.0, exact=1.0,
+    return pd.DataFrame(dict(system=system, method="m", seed=np.arange(n), temperature=2.6, evidence=evidence, observable="energy", true_bias=true, truth_error=0.0, exact=1.0, exact_error=0.0,
                              predicted_bias=predicted, low=predicted - half, high=predicted + half, corrected=1 + true - predicted, trust=trust, exact_evaluations=100,
                              seconds=1.0, fit_seconds=2.0))
 
@@ -463,6 +463,18 @@ def test_a_prediction_that_is_not_a_number_is_wrong():
     cases.loc[0, ["predicted_bias", "low", "high", "corrected"]] = np.nan
     row = summarise_benchmark(cases).iloc[0]
     assert row["coverage"] == 0.9 and row["far"] == 0.1 and row["far_not_trusted"] == 0
+
+
+def test_no_number_is_an_infinite_error_in_any_order():
+    for order in (1, -1):
+        cases = pd.concat([made_up(n=50).assign(observable=name, predicted_bias=value) for name, value in (("abs_m", np.nan), ("energy", 0.5))][::order])
+        assert benchmark_goals(cases).loc["bias left after probes / bias, L <= 8", "measured"] == np.inf
+
+
+def test_a_thousand_cases_are_needed_where_they_are_asked_for():
+    met = benchmark_goals(made_up(n=900))["met"]
+    assert met["coverage of all intervals from probes"] == met["coverage where probes say yes"] == "too few cases" and met["least coverage of a system and method"] == "yes"
+    assert benchmark_goals(made_up(n=50, system="large 32x32")).loc["error after correction / bias, L <= 8", "met"] == "not measured"
 
 
 def test_rounding_is_not_a_bias():
@@ -604,6 +616,13 @@ BAD = [
     ("benchmark.run_benchmark", lambda t: run_benchmark(t["folder"], **ONE | dict(progress=1)), "progress", "1", "True"),
     ("benchmark.run_benchmark", lambda t: run_benchmark(t["folder"], **ONE | dict(systems={})), "systems", r"\{\}", "dictionary"),
     ("benchmark.run_benchmark", lambda t: run_benchmark(t["folder"], **ONE | dict(methods={"m": "GP"})), "methods", "GP", "function"),
+    ("benchmark.run_benchmark", lambda t: run_benchmark(t["folder"], **ONE | dict(systems={"../esc": SYSTEM})), "systems", "../esc", "letters"),
+    ("benchmark.run_benchmark", lambda t: run_benchmark(t["folder"], **ONE | dict(systems={"a b": SYSTEM, "a-b": SYSTEM})), "systems", "a b", "no two differ"),
+    ("benchmark.run_benchmark", lambda t: run_benchmark(t["folder"], **ONE | dict(methods={"m": lambda seed: None})), "methods", "None", "unfitted surrogate"),
+    ("benchmark.benchmark_row", lambda t: benchmark_row("ising 4x4", "GP", 0, evidences=("probe", "probe")), "evidences", "probe", "each once"),
+    ("benchmark.collect_benchmark", lambda t: collect_benchmark(None), "folder", "None", "path"),
+    ("benchmark.true_bias", lambda t: true_bias(t["law"], t["walk"], None), "beta", "None", "number"),
+    ("benchmark.System", lambda t: System(TRUTH, ([2.6],), 3.0), "temperatures", "2.6", "numbers"),
     ("benchmark.run_benchmark", lambda t: run_benchmark(None, **ONE), "folder", "None", "folder"),
     ("benchmark.collect_benchmark", lambda t: collect_benchmark(t["folder"]), "folder", "rows", "finished rows"),
     ("benchmark.summarise_benchmark", lambda t: summarise_benchmark([]), "rows", "list", "run_benchmark"),
