@@ -525,13 +525,18 @@ def _fit_sparse(self, x, y=None, *, variance=None, groups=None, progress=True):
 SparseGP.fit, SparseGP.make_kernel = _fit_sparse, staticmethod(make_kernel)
 
 # %% ../nbs/323_sparse_gp.ipynb #537cc2a4
+def _by_rows(*values):
+    "Copies by rows, where torch puts them: a product of the same numbers, stored by columns or elsewhere, may differ in its last digit."
+    return tuple(value.detach().clone(memory_format=torch.contiguous_format) for value in values)
+
+
 def _condition(process):
     "One pass through all examples: the bound, and the factors and mean of q(u) that predictions need."
     with torch.no_grad():
         root, process.jitter = _inducing_root(process)
         AA, Ay, _ = _sums(process, root)
         inner = torch.linalg.cholesky(AA + torch.eye(len(AA), dtype=AA.dtype))
-        process.known = root, inner, torch.cholesky_solve(Ay[:, None], inner)[:, 0]
+        process.known = _by_rows(root, inner, torch.cholesky_solve(Ay[:, None], inner)[:, 0])
         process.bound, process.examples = float(process.log_bound()), len(process.y)
     return process
 
@@ -657,7 +662,7 @@ def _restored_sparse(state, kind=SparseGP):
         _set(process, part["best"].numpy())
         process.arrived, process.left = part["arrived"], part["left"]
         if "known" in part:
-            process.known, process.bound, process.jitter, process.examples = tuple(part["known"]), *(part[name] for name in ("bound", "jitter", "examples"))
+            process.known, process.bound, process.jitter, process.examples = _by_rows(*part["known"]), *(part[name] for name in ("bound", "jitter", "examples"))
         gp.processes.append(process if "known" in part else _condition(process))
     return _conclude_sparse(gp)
 
