@@ -731,6 +731,9 @@ REFUSED = [
     ("black_box.AtomsEnergy", lambda t: alloy(sites=[]), "sites", r"\[\]", "0 to 1"),
     ("black_box.AtomsEnergy", lambda t: alloy(sites=[True, False]), "sites", "True", "0 to 1"),
     ("black_box.AtomsEnergy", lambda t: alloy(chemical_potential=np.nan), "chemical_potential", "nan", "finite"),
+    ("black_box.AtomsEnergy", lambda t: alloy(fmax=0.0), "fmax", "0.0", "> 0"),
+    ("black_box.AtomsEnergy", lambda t: alloy(fmax=0.1, steps=0), "steps", "0", ">= 1"),
+    ("black_box.AtomsEnergy", lambda t: alloy(cell=1), "cell", "1", "True or False"),
     ("black_box.AtomsEnergy", lambda t: alloy()(np.zeros(2)), "x", "0", "-1 or [+]1"),
 ]
 

@@ -667,20 +667,41 @@ class AtomsEnergy:
     species: tuple[str, str]  # chemical symbols of spin -1 and +1
     sites: tuple | None = None  # numbers of the atoms that the spins decide, in the order of x.flat; None: all
     chemical_potential: float = 0.0  # of the second species less that of the first, eV; subtracted once for each atom of the second
+    fmax: float | None = None  # eV/Å: the atoms move until no force is larger, and the energy is that of where they end; None: they stay where they are
+    steps: int = 200  # that they may take; not at rest by then: RuntimeError, which a BlackBox lists as a failure
+    cell: bool = False  # whether the cell relaxes, too
 
     def __post_init__(self):
         _check_alloy(self)
 
-    def __call__(self, x):
-        "Energy in eV of spins x, as many as there are sites, in whatever shape."
-        check_spins(x, np.shape(x))
-        second = np.ravel(x) > 0
-        if len(second) != len(self.sites):
-            raise ValueError(f"x.shape={np.shape(x)}: must hold {len(self.sites)} spins, one for each site")
-        atoms = self.atoms.copy()
-        atoms.numbers[list(self.sites)] = np.where(second, *(_ase().data.atomic_numbers[s] for s in self.species[::-1]))
-        atoms.calc = self.calculator()
-        return atoms.get_potential_energy() - self.chemical_potential * int(second.sum())
+# %% ../nbs/43_black_box.ipynb #966d6bf5
+def _alloy_energy(self, x):
+    "Energy in eV of spins x, as many as there are sites, in whatever shape."
+    check_spins(x, np.shape(x))
+    second = np.ravel(x) > 0
+    if len(second) != len(self.sites):
+        raise ValueError(f"x.shape={np.shape(x)}: must hold {len(self.sites)} spins, one for each site")
+    atoms = self.atoms.copy()
+    atoms.numbers[list(self.sites)] = np.where(second, *(_ase().data.atomic_numbers[s] for s in self.species[::-1]))
+    atoms.calc = self.calculator()
+    if self.fmax is not None:
+        _relax(atoms, self.fmax, self.steps, self.cell)
+    return atoms.get_potential_energy() - self.chemical_potential * int(second.sum())
+
+
+def _relax(atoms, fmax, steps, cell):
+    "Move atoms to rest, in place; RuntimeError if they are not at rest after so many steps, or have gone to nowhere."
+    from ase.filters import FrechetCellFilter
+    from ase.optimize import LBFGS
+
+    moved = LBFGS(FrechetCellFilter(atoms) if cell else atoms, logfile=None)
+    arrived = moved.run(fmax=fmax, steps=steps)
+    force = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
+    if not arrived or not math.isfinite(force):
+        raise RuntimeError(f"not at rest after {steps} steps: a force of {force:.3g} eV/Å is left, {fmax:g} is asked for")
+
+
+AtomsEnergy.__call__ = _alloy_energy
 
 # %% ../nbs/43_black_box.ipynb #454d35c9
 def _check_alloy(alloy):
@@ -697,6 +718,9 @@ def _check_alloy(alloy):
     if species[0] == species[1]:
         raise ValueError(f"species={_shown(species)}: must be two different ones")
     check_number("chemical_potential", alloy.chemical_potential)
+    if alloy.fmax is not None and not check_number("fmax", alloy.fmax, what := "must be a number > 0, in eV/Å, or None") > 0:
+        raise ValueError(f"fmax={_shown(alloy.fmax)}: {what}")
+    check_count("steps", alloy.steps), check_flag("cell", alloy.cell)
     object.__setattr__(alloy, "species", tuple(species))
     object.__setattr__(alloy, "atoms", alloy.atoms.copy())
     object.__setattr__(alloy, "sites", _checked_sites(alloy.sites, len(alloy.atoms)))
