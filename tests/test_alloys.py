@@ -8,7 +8,8 @@ import torch
 from scipy.stats import kstest, norm
 
 from common import assert_complete, assert_refused, row_name, rows_of
-from uqphys import atoms, crystals, swaps
+from uqphys import alloy_gp, atoms, crystals, swaps
+from uqphys.alloy_gp import AlloyGP, alloy_features, alloy_forms
 from uqphys.analysis import gamma_error
 from uqphys.atoms import AtomicEnergyNet, SymmetryFunctions, site_table
 from uqphys.bias import Approximation, predict_bias
@@ -179,6 +180,36 @@ def test_the_bias_of_a_learned_alloy_is_predicted():
     assert sum(inside) >= 5
 
 
+def test_a_process_over_alloys_holds_what_it_promises():
+    "Intervals for 24 functions of densities with random exponents and weights, 40 known values each; and no interval where a symmetry knows the value."
+    crystal = fcc((3, 3, 3))
+    shells, group, held, z = neighbour_shells(crystal, 3), symmetries(crystal), [], []
+    for seed in range(24):
+        rng, x = np.random.default_rng(seed), random_spins((3, 3, 3), 140, seed=seed)
+        up = (x.reshape(140, -1) > 0).astype(float)
+        density = 1 + sum(weight * up[:, column] for weight, shell in zip(rng.uniform(0, 0.3, 3), shells) for column in shell.T)
+        y = -(density ** rng.uniform(0.3, 0.9) * (1 + rng.uniform(-0.5, 1) * up)).sum(1)
+        belief = AlloyGP(crystal, permutations=group, draws=100, seed=seed).fit(x[:40], y[:40, None]).predict(x[40:])
+        known = belief.epistemic[:, 0] == 0
+        assert np.allclose(belief.mean[known, 0], y[40:][known], rtol=1e-9)
+        z += list((y[40:] - belief.mean[:, 0])[~known] / np.sqrt(belief.epistemic[~known, 0]))
+        low, high = belief.interval(0.95)
+        held.append(np.mean((low[:, 0] <= y[40:]) & (y[40:] <= high[:, 0])))
+    held, z = np.array(held), np.array(z)
+    assert abs(held.mean() - 0.95) < 4 * held.std(ddof=1) / math.sqrt(24) + 0.01 and 0.8 < np.sqrt(np.mean(z**2)) < 1.3
+
+
+def test_forms_of_alloys_are_those_of_their_images():
+    crystal = fcc((3, 3, 3))
+    group, x = symmetries(crystal), random_spins((3, 3, 3), 20, seed=1)
+    forms = alloy_forms(x, group)
+    for p in group[::111]:
+        assert np.array_equal(alloy_forms(x.reshape(20, -1)[:, p].reshape(x.shape), group), forms)
+    assert np.array_equal(alloy_forms(forms, group), forms) and np.array_equal(alloy_forms(x, group[:1]), x)
+    smallest = [min(tuple(row[p]) for p in group) for row in x.reshape(20, -1)]
+    assert np.array_equal(forms.reshape(20, -1), smallest)
+
+
 class Jumpy:
     "A calculator that fails in three ways, by the number of gold atoms."
 
@@ -264,6 +295,18 @@ REFUSED = [
     ("swaps.sample_swaps", lambda t: swapped(burn_in=-1), "burn_in", "-1", ">= 0"),
     ("swaps.sample_swaps", lambda t: swapped(seed=-1), "seed", "-1", ">= 0"),
     ("swaps.sample_swaps", lambda t: swapped(model="alloy"), "model", "'alloy'", "shape"),
+    ("alloy_gp.alloy_forms", lambda t: alloy_forms(np.ones((2, 3)), np.array([[0, 1]])), "permutations", r"\[0, 1\]", r"\(k, 3\)"),
+    ("alloy_gp.alloy_forms", lambda t: alloy_forms(np.zeros((2, 3)), np.array([[0, 1, 2]])), "x", "0", "-1 or [+]1"),
+    ("alloy_gp.AlloyGP", lambda t: AlloyGP("fcc"), "crystal", "'fcc'", "Crystal"),
+    ("alloy_gp.AlloyGP", lambda t: AlloyGP(HERE, shells=0), "shells", "0", ">= 1"),
+    ("alloy_gp.AlloyGP", lambda t: AlloyGP(HERE, permutations=[[0, 0]]), "permutations", "0, 0", "permutation of 0 to 26"),
+    ("alloy_gp.AlloyGP", lambda t: AlloyGP(HERE, nuggets=()), "nuggets", r"\(\)", "sequence"),
+    ("alloy_gp.AlloyGP", lambda t: AlloyGP(HERE, draws=1), "draws", "1", ">= 2"),
+    ("alloy_gp.AlloyGP", lambda t: AlloyGP(HERE, seed=-1), "seed", "-1", ">= 0"),
+    ("alloy_gp.AlloyGP", lambda t: AlloyGP(HERE).predict(np.ones((1, 3, 3, 3))), "process", "not fitted", "fit"),
+    ("alloy_gp.AlloyGP", lambda t: AlloyGP(HERE).fit(np.ones((9, 2, 2)), np.zeros((9, 1))), "x", r"\(9, 2, 2\)", r"\(n, 3, 3, 3\)"),
+    ("alloy_gp.AlloyGP", lambda t: AlloyGP(HERE).fit(np.ones((9, 3, 3, 3)), np.zeros((9, 1))), "x", "1 distinct", "at least 5"),
+    ("alloy_gp.alloy_features", lambda t: alloy_features(np.ones((1, 3, 3, 3)), "fcc"), "crystal", "'fcc'", "Crystal"),
     ("atoms.AtomicEnergyNet", lambda t: AtomicEnergyNet("fcc"), "crystal", "'fcc'", "Crystal"),
     ("atoms.AtomicEnergyNet", lambda t: AtomicEnergyNet({"cell": 1}), "crystal", "cell", "Crystal"),
     ("atoms.AtomicEnergyNet", lambda t: AtomicEnergyNet(HERE, shells=0), "shells", "0", "at least 1"),
@@ -292,4 +335,4 @@ def test_bad_calls_are_refused(k):
 
 
 def test_the_table_of_bad_calls_is_complete():
-    assert_complete([atoms, crystals, swaps], REFUSED, {})
+    assert_complete([alloy_gp, atoms, crystals, swaps], REFUSED, {})

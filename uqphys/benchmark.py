@@ -165,7 +165,7 @@ CorrugatedPhi4.energy, CorrugatedPhi4.force, CorrugatedPhi4.observables = _corru
 
 
 # %% ../nbs/45_benchmark.ipynb #c02c6e1c
-SYSTEMS["phi4 8x8"] = System(CorrugatedPhi4((8, 8), 0.35, 1.0, 0.3, 3.0), (1.0, 1.1), 1.25, examples=60, truth="long runs", draws=400, average_draws=1000, long_draws=12_000, thin=2,
+SYSTEMS["phi4 8x8"] = System(CorrugatedPhi4((8, 8), 0.35, 1.0, 0.3, 3.0), (1.0, 1.1), 1.25, examples=60, truth="long runs", draws=400, average_draws=8000, long_draws=12_000, thin=2,
                              observables=("energy", "phi2", "abs_m", "susceptibility"))
 
 
@@ -444,7 +444,7 @@ class _OfField(_Direct):
 
     def __init__(self, surrogate, x):
         self.surrogate, self.farthest, self.learned = surrogate, float(np.abs(x).max()), _learned_state(surrogate)
-        self.quick = _quick_mean(surrogate)
+        self.quick = _quick_mean(surrogate, x)
         self.flip_symmetric, self.lattice_symmetric = _symmetries(surrogate, x.shape[1:], x[:12])
 
     def mean(self, x):
@@ -461,14 +461,18 @@ def _learned_state(surrogate):
     return getattr(surrogate, "grid", getattr(surrogate, "weights", None))
 
 # %% ../nbs/45_benchmark.ipynb #542252b3
-def _quick_mean(surrogate):
-    "A function from fields to mean energies (n, 1) that does not make the draws; None where no such way is known."
+def _quick_mean(surrogate, x=None):
+    "A function from fields to mean energies (n, 1) that does not make the draws; None where no such way is known. x: fields to solve for the heads of a committee at."
     if isinstance(surrogate, FieldGP):
         return functools.partial(_mean_of_columns, surrogate.units, surrogate.options, _process_weights(surrogate))
     network = getattr(getattr(surrogate, "prior", None), "network", None)
     config = getattr(network, "config", {})
     known = all(name in config for name in ("linear", "window")) and config["values"] == "real" and not config["window"] and len(config["hidden"]) == 1
-    return functools.partial(_mean_of_layer, network, _wide_layer(surrogate)) if known else None
+    if known:
+        return functools.partial(_mean_of_layer, network, _wide_layer(surrogate))
+    units = _hidden_units(surrogate)
+    layer = _solved_layer(surrogate, units, x) if units and x is not None else None
+    return functools.partial(_mean_of_layer, units[0], layer) if layer else None
 
 
 def _mean_of_columns(units, options, weights, x):
@@ -510,6 +514,52 @@ def _mean_of_layer(network, layer, x):
         units = torch.cat([torch.tanh(torch.addmm(bias, part, inputs)).mv(head) for part in seen.flatten(0, 1).split(2048)])
         energy = constant * seen.shape[1] + units.reshape(seen.shape[:2]).sum(1) + seen.sum(1)[:, : len(linear)] @ linear
         return energy.numpy()[:, None]
+
+# %% ../nbs/45_benchmark.ipynb #e8646ffe
+def _hidden_units(surrogate):
+    "A network, and the hidden units (inputs, bias) of all members of a committee in its frame; None where the mean is no sum over such units."
+    mixed = getattr(surrogate, "members", None)
+    if hasattr(mixed, "theta"):  # mixtures with constant weights
+        weights = {name: v for name, v in _weights_of(mixed.prior, mixed.theta[:, : mixed.prior.size]).items()} if mixed.mixing == "constant" else {}
+        found = [(mixed.prior.network, w, b) for w, b in zip(weights.get("shared.0.weight", ()), weights.get("shared.0.bias", ()))]
+    else:
+        networks = getattr(surrogate, "networks", None) or [getattr(surrogate, "architecture", None)]
+        found = [(net, *(net.shared[0].get_parameter(name).detach().double() for name in ("weight", "bias"))) for net in networks if getattr(net, "shared", None)]
+    config = getattr(found[0][0], "config", {}) if found else {}
+    if config.get("values") != "real" or config.get("window") or len(config["hidden"]) != 1:
+        return None
+    first, inputs, bias = found[0][0], [], []
+    for net, weight, shift in found:  # units see (d - offset) / scale of their own network
+        inputs.append(weight * (first.scale / net.scale))
+        bias.append(shift + weight @ ((first.offset - net.offset) / net.scale))
+    import torch
+
+    return first, torch.cat(inputs).T.contiguous(), torch.cat(bias)
+
+# %% ../nbs/45_benchmark.ipynb #61dc7629
+def _weights_of(prior, theta):
+    "The weights that theta stands for."
+    from uqphys.posteriors import _weights
+
+    return _weights(prior, theta)
+
+
+def _solved_layer(surrogate, units, x):
+    "The layer whose energies are the surrogate's mean around the fields x, by least squares; None where it does not give the mean elsewhere."
+    import torch
+
+    network, inputs, bias = units
+    rng, many = np.random.default_rng(1), 3 * (1 + network.size + len(bias)) + 100
+    x = x[rng.integers(len(x), size=many)] * rng.uniform(0.8, 1.2, (many, 1, 1)) + 0.2 * x.std() * rng.standard_normal((many, *x.shape[1:]))
+    with torch.no_grad(), one_thread():
+        seen = (network.environments(x).values - network.offset) / network.scale
+        columns = torch.cat([torch.full_like(seen[:, 0, :1], seen.shape[1]), seen.sum(1), torch.tanh(seen @ inputs + bias).sum(1)], 1).numpy()
+        energy = np.asarray(surrogate.predict(x).mean, dtype=float)[:, 0]
+        head = np.linalg.lstsq(columns[100:], energy[100:], rcond=1e-13)[0]
+    if np.abs(columns[:100] @ head - energy[:100]).max() > 1e-9 * max(np.ptp(energy), 1e-300):
+        return None
+    head = torch.from_numpy(head)
+    return float(head[0]), head[1 : 1 + network.size], inputs, bias, head[1 + network.size :]
 
 # %% ../nbs/45_benchmark.ipynb #ed10be59
 def approximate(

@@ -22,7 +22,9 @@ import xarray as xr
 from scipy.stats import norm
 from scipy.stats import t as t_law
 
+from .alloy_gp import AlloyGP, alloy_features, alloy_forms
 from .analysis import DERIVED, estimates, format_uncertainty, gamma_error, observable_series
+from .crystals import Crystal
 from .exact import enumerate_states
 from .field_gp import FieldGP, distinct_fields, field_features, field_forms, field_leave_one_out
 from .lattice_gp import LatticeGP, distinct_rows, lattice_features, leave_one_out, symmetric_forms
@@ -91,6 +93,28 @@ def _check_surrogate(self):
     if belief.mean.shape != (1, 1):
         raise ValueError(f"surrogate with {belief.mean.shape[-1]} outputs: expected one, the total energy")
 
+# %% ../nbs/40_bias.ipynb #5e8f189b
+def _crystal(self):
+    "The crystal that a network of the surrogate or the exact model knows."
+    found = (getattr(one, "crystal", None) for one in (getattr(self.surrogate, "architecture", None), self.exact))
+    return next((one for one in found if isinstance(one, Crystal)), None)
+
+
+def _shared_permutations(self):
+    "Those that the exact model declares, if the surrogate's energies agree with them at a few random alloys; else the identity alone."
+    declared, sites = getattr(self.exact, "permutations", None), np.arange(self.n_sites)
+    if self.crystal is None or declared is None:
+        return None if self.crystal is None else sites[None]
+    declared = np.concatenate([sites[None], declared])
+    x = np.random.default_rng(0).choice(np.array([-1, 1], np.int8), (8, self.n_sites))
+    images = np.stack([row[p] for row, p in zip(x, declared[:: max(1, len(declared) // 8)])])
+    here, there = (self.energy(v.reshape(-1, *self.shape)) for v in (x[: len(images)], images))
+    return declared if np.allclose(here, there, rtol=1e-9, atol=1e-9 * (1 + np.abs(here).max())) else sites[None]
+
+
+Approximation.crystal = property(_crystal, doc="The crystal of an alloy, where the surrogate's network or the exact model knows it; None.")
+Approximation.permutations = property(_shared_permutations, doc="Permutations of an alloy's sites (k, n_sites) that leave both energies unchanged, as far as the exact model declares them; None on a lattice.")
+
 # %% ../nbs/40_bias.ipynb #40-009
 def _check_approximation(self):
     "Refuse what is not a model or not a surrogate; offer pattern energies only where the surrogate has them."
@@ -155,6 +179,7 @@ def sort_draws(
     ensemble: xr.Dataset,  # with `config`
     flip: bool = True,  # whether a global flip is a symmetry
     lattice: bool = True,  # whether shifts, rotations and reflections are symmetries
+    permutations=None,  # of an alloy: those of its sites that are symmetries (k, n_sites), in place of both
 ) -> Classes:
     "Sort the draws of an ensemble into classes of configurations that the symmetries map onto each other."
     if not isinstance(ensemble, xr.Dataset) or "config" not in ensemble:
@@ -165,7 +190,7 @@ def sort_draws(
         first, row = distinct_fields(flat)
         return Classes(flat[first], row.reshape(config.shape[:2]), np.bincount(row, minlength=len(first)))
     first, row = distinct_rows(flat)
-    forms = symmetric_forms(flat[first], flip, lattice)
+    forms = symmetric_forms(flat[first], flip, lattice) if permutations is None else alloy_forms(flat[first], permutations)
     chosen, group = distinct_rows(forms)
     index = group[row]
     return Classes(flat[first][chosen], index.reshape(config.shape[:2]), np.bincount(index, minlength=len(chosen)))
@@ -358,7 +383,7 @@ def last_layer_error(
     posterior = getattr(surrogate, "posterior", None)
     if posterior is None or not hasattr(posterior, "factor"):
         raise ValueError(f"surrogate={type(surrogate).__name__}: expected a LastLayer; the draws of `predict_bias(evidence='posterior')` serve any other")
-    data = _sums(ensemble, sort_draws(ensemble, approximation.flip_symmetric, approximation.lattice_symmetric))
+    data = _sums(ensemble, sort_draws(ensemble, approximation.flip_symmetric, approximation.lattice_symmetric, approximation.permutations))
     slopes = _bias_slopes(np.zeros((1, len(data.classes.counts))), data, names, "cumulant1")
     g = slopes @ _features(surrogate, data.classes.representatives) @ posterior.factor
     return pd.Series(np.sqrt(surrogate.row_covariance[0, 0] * (g**2).sum(1)), index=pd.Index(names, name="observable"))
@@ -395,15 +420,20 @@ def _all_known(approximation, classes):
     return _Evidence(found, found, len(x), {"probed_share": 1.0, "spare": 0.0, "mean_square_z": 0.0, "probes": len(x), "reservations": []})
 
 
-def _tools(values):
-    "Canonical forms, a numbering of distinct ones, the process, its left-out residuals, and features: for spins, and for real fields."
-    fields = (field_forms, distinct_fields, FieldGP, field_leave_one_out, field_features)
-    return fields if values == "real" else (symmetric_forms, distinct_rows, LatticeGP, leave_one_out, lattice_features)
+def _tools(approximation):
+    "Canonical forms, a numbering of distinct ones, the process, its left-out residuals, and features: for spins, for real fields, and for alloys."
+    if approximation.values == "real":
+        return field_forms, distinct_fields, FieldGP, field_leave_one_out, field_features
+    if approximation.crystal is None:
+        return symmetric_forms, distinct_rows, LatticeGP, leave_one_out, lattice_features
+    crystal, images = approximation.crystal, approximation.permutations
+    process = lambda draws, seed, **_: AlloyGP(crystal, permutations=images, draws=draws, seed=seed)
+    return lambda x, *_: alloy_forms(x, images), distinct_rows, process, leave_one_out, lambda x, *_: alloy_features(x, crystal)
 
 
 def _class_of(gp, classes, approximation):
     "The class of the ensemble that each probe belongs to, -1 where the ensemble has not been."
-    forms, distinct = _tools(approximation.values)[:2]
+    forms, distinct = _tools(approximation)[:2]
     both = forms(np.concatenate([gp.forms, classes.representatives]), approximation.flip_symmetric, approximation.lattice_symmetric)
     index = distinct(both)[1]
     place = {c: k for k, c in enumerate(index[len(gp.y) :])}
@@ -465,7 +495,7 @@ def _process(approximation, x, found, seed, draws):
     known = dict(flip_symmetric=approximation.flip_symmetric, lattice_symmetric=approximation.lattice_symmetric)
     if approximation.values == "real":  # the exact action may be a sum of simple terms where the learned one is not
         known["features"] = lambda fields: approximation.energy(fields)[:, None]
-    return _tools(approximation.values)[2](**known, draws=draws, seed=seed).fit(x, found[:, None])
+    return _tools(approximation)[2](**known, draws=draws, seed=seed).fit(x, found[:, None])
 
 
 # %% ../nbs/40_bias.ipynb #62be853f
@@ -475,7 +505,7 @@ def _fair_probes(approximation, classes, n, choice, seed):
     at = choose_probes(classes, half, seed, approximation.energy(x) if choice == "stratified" else None)
     if choice != "spanning":
         return at, len(at)
-    features = _tools(approximation.values)[4](x, approximation.flip_symmetric, approximation.lattice_symmetric)
+    features = _tools(approximation)[4](x, approximation.flip_symmetric, approximation.lattice_symmetric)
     more = _spanning_probes(features, classes.counts, at, n - len(at))
     taken = set(at) | set(more)
     rest = [k for k in choose_probes(classes, n + len(more), seed) if k not in taken][: n - len(taken)]
@@ -495,7 +525,7 @@ def _probe_evidence(approximation, data, names, probes, choice, seed, draws=400)
     if not given and choice == "active" and len(gp.y) == len(x):
         more = classes.representatives[_telling_probes(gp, data, names, probes - drawn, seed)]
         gp = _process(approximation, np.concatenate([x, more]), np.concatenate([found, _differences(approximation, more)]), seed, draws)
-    belief, test = gp.predict(classes.representatives), _tools(approximation.values)[3](gp)
+    belief, test = gp.predict(classes.representatives), _tools(approximation)[3](gp)
     seen, at, drawn = belief.epistemic[:, 0] == 0, _class_of(gp, classes, approximation), slice(drawn if not given else None)
     facts = {"probed_share": float(classes.counts[seen].sum() / classes.counts.sum()), "spare": float(test["spare"]), "probes": len(gp.y),
              "mean_square_z": float(np.mean(test["z"][drawn] ** 2)),
@@ -751,7 +781,7 @@ def _report(names, rows, evaluations, verdicts, settings):
 # %% ../nbs/40_bias.ipynb #cda35dcc
 def _walk_through(approximation, ensemble, names, evidence, probes, choice, estimator, seed):
     "From the ensemble to the verdicts: sums over classes, what is believed of D, the numbers, and what to think of them."
-    data = _sums(ensemble, sort_draws(ensemble, approximation.flip_symmetric, approximation.lattice_symmetric))
+    data = _sums(ensemble, sort_draws(ensemble, approximation.flip_symmetric, approximation.lattice_symmetric, approximation.permutations))
     believed = (_posterior_evidence(approximation, data.classes) if evidence == "posterior"
                 else _probe_evidence(approximation, data, names, probes, choice, seed))
     plain = _influence(np.ones_like(believed.centre), np.zeros_like(believed.centre), data, names)
@@ -925,7 +955,7 @@ def _check_probes(probes, approximation, evidence):
         raise ValueError(f"probes={probes!r:.60}: expected {what}")
     real = approximation.values == "real"
     (check_field if real else check_spins)(x, approximation.shape, "probes")
-    x, (forms, distinct, *_) = x.reshape(-1, *approximation.shape).astype(np.float64 if real else np.int8), _tools(approximation.values)
+    x, (forms, distinct, *_) = x.reshape(-1, *approximation.shape).astype(np.float64 if real else np.int8), _tools(approximation)
     found = distinct(forms(x, approximation.flip_symmetric, approximation.lattice_symmetric))[0]
     if len(found) < 5:
         raise ValueError(f"probes of length {len(x)} with {len(found)} distinct configurations (up to symmetry): at least 5 are needed")

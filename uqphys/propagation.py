@@ -43,7 +43,7 @@ def _pool(approximation, ensembles):
     rows = [ensembles[k]["config"].transpose("chain", "draw", ...).values.reshape(-1, *approximation.shape) for k in order]
     dims = ("chain", "draw", *"xyzt"[: len(approximation.shape)])
     data = xr.Dataset({"config": (dims, np.concatenate(rows)[None])})
-    classes = sort_draws(data, approximation.flip_symmetric, approximation.lattice_symmetric)
+    classes = sort_draws(data, approximation.flip_symmetric, approximation.lattice_symmetric, approximation.permutations)
     mean = lambda v: np.bincount(classes.index[0], v) / classes.counts
     values = {name: mean(_row(v)) for name, v in combined.series.items()}
     return _Pool(combined, classes, combined.n_sites * values["energy"], values)
