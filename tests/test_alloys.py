@@ -199,6 +199,59 @@ def test_a_process_over_alloys_holds_what_it_promises():
     assert abs(held.mean() - 0.95) < 4 * held.std(ddof=1) / math.sqrt(24) + 0.01 and 0.8 < np.sqrt(np.mean(z**2)) < 1.3
 
 
+def test_a_skewed_cell_has_all_symmetries_and_near_misses_are_refused():
+    crystal = fcc((3, 3, 3))
+    for shear in ([[1, 0, 0], [1, 1, 0], [0, 0, 1]], [[1, 0, 0], [3, 1, 0], [-2, 4, 1]], [[0, 1, 0], [0, 0, 1], [1, 0, 0]]):
+        assert np.array_equal(symmetries(Crystal(np.array(shear) @ crystal.cell, crystal.positions, crystal.shape)), symmetries(crystal))
+    with pytest.raises(ValueError, match="no group"):
+        symmetries(Crystal(crystal.cell, crystal.positions + 0.15 * np.eye(27, 3, -5), crystal.shape), tolerance=0.1)
+
+
+def test_what_a_measure_does_to_its_argument_stays_there():
+    def vandal(y):
+        y[:] = 1
+        return np.ones(len(y))
+
+    alloy = BinaryAlloy((3, 3, 3))
+    runs = [sample_swaps(alloy, 1.0, 5, draws=4, chains=2, burn_in=0, measure=measure, seed=1, progress=False) for measure in (None, {"ones": vandal})]
+    assert np.array_equal(*(run["config"] for run in runs))
+
+
+def test_a_table_that_is_wrong_where_only_cold_chains_go_is_refused():
+    "A table that agrees at random arrangements and not in perfect order."
+    crystal = fcc((4, 4, 4))
+    shells = neighbour_shells(crystal, 2)
+    s, n1, n2 = np.meshgrid([-1, 1], np.arange(13), np.arange(7), indexing="ij")
+    table = 0.01 * s * (2 * n1 - 12) - 0.005 * s * (2 * n2 - 6)
+    alloy = BinaryAlloy((4, 4, 4), pairs=(0.02, -0.01))
+    assert sample_swaps(alloy, 20.0, 16, table=SiteTable((4, 4, 4), shells, table), draws=20, chains=2, seed=0, progress=False).attrs["second"] == 16
+    table[1, 0, 6] += 0.003  # a second atom in perfect order
+    with pytest.raises(ValueError, match="where the chains went"):
+        sample_swaps(alloy, 40.0, 16, table=SiteTable((4, 4, 4), shells, table), draws=20, chains=2, burn_in=400, seed=0, progress=False)
+
+
+def test_arrangements_that_are_impossible_are_left_and_never_recorded():
+    class Strict:
+        shape = (2, 2, 3)
+
+        def energy(self, x):
+            flat = np.asarray(x).reshape(-1, 12)
+            return np.where((flat[:, :2] > 0).any(1), 0.0, np.inf)
+
+        def observables(self, x):
+            return dict(energy=self.energy(x) / 12, m=np.asarray(x).mean((1, 2, 3)))
+
+    run = sample_swaps(Strict(), 1.0, 2, draws=50, chains=4, burn_in=20, seed=0, progress=False)
+    assert (run["energy"] == 0).all() and run.attrs["acceptance"] > 0
+
+    class Nowhere(Strict):
+        def energy(self, x):
+            return np.full(len(np.asarray(x)), np.inf)
+
+    with pytest.raises(ValueError, match="possible"):
+        sample_swaps(Nowhere(), 1.0, 2, draws=5, chains=2, burn_in=2, seed=0, progress=False)
+
+
 def test_forms_of_alloys_are_those_of_their_images():
     crystal = fcc((3, 3, 3))
     group, x = symmetries(crystal), random_spins((3, 3, 3), 20, seed=1)
@@ -289,7 +342,8 @@ REFUSED = [
     *rows_of("swaps.sample_swaps", lambda t, v: swapped(second=v), "second", ((0, "0"), (27, "27"), (1.5, "1.5"), (True, "True")), "whole number|from 1 to 26"),
     *rows_of("swaps.sample_swaps", lambda t, v: swapped(beta=v), "inverse temperature|beta", ((-1.0, "-1.0"), (math.nan, "nan")), ">= 0|finite"),
     *rows_of("swaps.sample_swaps", lambda t, v: swapped(measure=v), "measure", ((3, "3"), ({"a b": len}, "a b"), ({"a": 3}, "3"), ({"config": len}, "config")), "dictionary"),
-    ("swaps.sample_swaps", lambda t: swapped(measure={"a": lambda y: y}), "measure", r"4, 3, 3, 3", "one number"),
+    ("swaps.sample_swaps", lambda t: swapped(measure={"a": lambda y: y}), "measure", r"4, 3, 3, 3", "finite"),
+    ("swaps.sample_swaps", lambda t: swapped(measure={"energy": lambda y: y.sum((1, 2, 3))}), "measure", "energy", "another name"),
     ("swaps.sample_swaps", lambda t: swapped(table="table"), "table", "'table'", "SiteTable"),
     ("swaps.sample_swaps", lambda t: swapped(model=BinaryAlloy((3, 3, 3)), table=FLAT), "table", "SiteTable", "same law"),
     ("swaps.sample_swaps", lambda t: swapped(burn_in=-1), "burn_in", "-1", ">= 0"),
@@ -300,6 +354,12 @@ REFUSED = [
     ("alloy_gp.AlloyGP", lambda t: AlloyGP("fcc"), "crystal", "'fcc'", "Crystal"),
     ("alloy_gp.AlloyGP", lambda t: AlloyGP(HERE, shells=0), "shells", "0", ">= 1"),
     ("alloy_gp.AlloyGP", lambda t: AlloyGP(HERE, permutations=[[0, 0]]), "permutations", "0, 0", "permutation of 0 to 26"),
+    ("alloy_gp.AlloyGP", lambda t: AlloyGP(HERE, permutations=np.empty((0, 27), int)), "permutations", r"\[\]", "k >= 1"),
+    ("alloy_gp.AlloyGP", lambda t: AlloyGP(HERE, permutations=symmetries(HERE)[:5]), "permutations", r"\(5, 27\)", "group"),
+    ("alloy_gp.alloy_forms", lambda t: alloy_forms(np.ones((0, 3, 3, 3)), symmetries(HERE)), "x", r"\(0, 3, 3, 3\)", "n >= 1"),
+    ("crystals.bond_averages", lambda t: bond_averages(np.ones((1, 3, 3, 3)), HERE, [np.array([[1, 2]])]), "shells", r"\(1, 2\)", r"\(27, z\)"),
+    ("atoms.SymmetryFunctions", lambda t: SymmetryFunctions(HERE, ("Cu", "Foo"), 4.5), "species", "'Foo'", "chemical symbol"),
+    ("atoms.SymmetryFunctions", lambda t: SymmetryFunctions(HERE, **SIX, angular=[(1.0, 1.0, 3.0)]), "angular", "3.0", "1 or -1"),
     ("alloy_gp.AlloyGP", lambda t: AlloyGP(HERE, nuggets=()), "nuggets", r"\(\)", "sequence"),
     ("alloy_gp.AlloyGP", lambda t: AlloyGP(HERE, draws=1), "draws", "1", ">= 2"),
     ("alloy_gp.AlloyGP", lambda t: AlloyGP(HERE, seed=-1), "seed", "-1", ">= 0"),
@@ -321,7 +381,7 @@ REFUSED = [
     ("atoms.SymmetryFunctions", lambda t: SymmetryFunctions(HERE, ("Cu", "Cu"), 4.5), "species", "'Cu'", "different"),
     ("atoms.SymmetryFunctions", lambda t: SymmetryFunctions(HERE, ("Cu", "Au"), 0.0), "reach", "0.0", "> 0"),
     ("atoms.SymmetryFunctions", lambda t: SymmetryFunctions(HERE, **SIX, radial=[(1.0,)]), "radial", "1.0", "2 numbers"),
-    ("atoms.SymmetryFunctions", lambda t: SymmetryFunctions(HERE, **SIX, angular=3), "angular", "None", "3 numbers"),
+    ("atoms.SymmetryFunctions", lambda t: SymmetryFunctions(HERE, **SIX, angular=3), "angular", "3", "3 numbers"),
     ("atoms.SymmetryFunctions", lambda t: SymmetryFunctions(HERE, **SIX, radial=()), "radial", r"\(\)", "at least one"),
     ("atoms.site_table", lambda t: site_table(3), "surrogate", "3", "AtomicEnergyNet"),
     ("atoms.site_table", lambda t: site_table(LastLayer(AtomicEnergyNet(HERE))), "surrogate", "LastLayer", "fitted"),

@@ -527,6 +527,47 @@ def test_a_study_goes_on_from_its_file(tmp_path):
         run_benchmark(tmp_path / "again", repetitions=1, systems={"here": dataclasses.replace(SYSTEM, examples=21)}, methods={"quick": quick}, progress=False)
 
 
+class Asking:
+    "A surrogate that wants so many examples."
+
+    def __init__(self, wanted):
+        self.wanted, self.doubts, self.seen = wanted, (), []
+
+    def fit(self, x, y):
+        self.seen.append(len(x))
+        self.doubts = ("no noise left: take more examples",) if len(x) < self.wanted else ()
+        return self
+
+    def predict(self, x):
+        raise AssertionError("is not asked here")
+
+
+@pytest.mark.parametrize("wanted, given", [(0, 20), (21, 40), (100, 160), (10_000, 160)])
+def test_a_fit_that_asks_for_more_examples_gets_them(wanted, given):
+    surrogate, x = benchmark._learned(SYSTEM, lambda seed: Asking(wanted), ("here", "asking", 0))
+    assert len(x) == given == surrogate.seen[-1] and (wanted <= given) == (not surrogate.doubts)
+
+
+@pytest.mark.parametrize("name", ["last layer", "ensemble", "MDN", "HMC"])
+def test_the_quick_mean_of_a_field_is_the_mean(name):
+    "To rounding, at other fields than those it was solved at; where it is not a sum over known units there is none."
+    x, y = labelled(LONELY, 1.0, 60, seed=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # short chains are no posterior
+        surrogate = FIELD_METHODS[name](0)
+        surrogate.fit(x, y, **({"progress": False} if "progress" in surrogate.fit.__code__.co_varnames else {}))
+    quick, there = benchmark._quick_mean(surrogate, x), labelled(LONELY, 0.8, 30, seed=4).x
+    assert np.allclose(quick(there), surrogate.predict(there).mean, rtol=1e-10, atol=1e-8)
+    units = benchmark._hidden_units(surrogate)
+    if units:
+        class Squared:
+            def predict(self, fields):
+                belief = surrogate.predict(fields)
+                return Predictive(belief.mean**2, belief.epistemic, belief.aleatoric, belief.draws)
+
+        assert benchmark._solved_layer(Squared(), units, x) is None
+
+
 def test_the_average_comes_from_the_longer_run():
     "More draws for the average alone: the same prediction, and less noise after the correction."
     few, many = (benchmark_row("here", "quick", 0, systems={"here": dataclasses.replace(SYSTEM, average_draws=n)}, methods={"quick": quick}) for n in (20, 3000))

@@ -165,7 +165,7 @@ CorrugatedPhi4.energy, CorrugatedPhi4.force, CorrugatedPhi4.observables = _corru
 
 
 # %% ../nbs/45_benchmark.ipynb #c02c6e1c
-SYSTEMS["phi4 8x8"] = System(CorrugatedPhi4((8, 8), 0.35, 1.0, 0.3, 3.0), (1.0, 1.1), 1.25, examples=60, truth="long runs", draws=400, average_draws=8000, long_draws=12_000, thin=2,
+SYSTEMS["phi4 8x8"] = System(CorrugatedPhi4((8, 8), 0.35, 1.0, 0.3, 3.0), (1.0, 1.1), 1.25, examples=60, truth="long runs", draws=400, average_draws=1000, long_draws=3000, thin=2,
                              observables=("energy", "phi2", "abs_m", "susceptibility"))
 
 
@@ -791,7 +791,7 @@ def _learned(system, make, words):
             break
     return surrogate, examples.x
 
-
+# %% ../nbs/45_benchmark.ipynb #8b654034
 def _at_temperature(system, law, walk, temperature, evidences, words):
     "The cases of one temperature."
     words, beta = (*words, repr(float(temperature))), 1 / temperature

@@ -22,9 +22,9 @@ import xarray as xr
 from scipy.stats import norm
 from scipy.stats import t as t_law
 
-from .alloy_gp import AlloyGP, alloy_features, alloy_forms
+from .alloy_gp import AlloyGP, _checked_permutations, alloy_features, alloy_forms
 from .analysis import DERIVED, estimates, format_uncertainty, gamma_error, observable_series
-from .crystals import Crystal
+from .crystals import Crystal, _is_group
 from .exact import enumerate_states
 from .field_gp import FieldGP, distinct_fields, field_features, field_forms, field_leave_one_out
 from .lattice_gp import LatticeGP, distinct_rows, lattice_features, leave_one_out, symmetric_forms
@@ -105,7 +105,9 @@ def _shared_permutations(self):
     declared, sites = getattr(self.exact, "permutations", None), np.arange(self.n_sites)
     if self.crystal is None or declared is None:
         return None if self.crystal is None else sites[None]
-    declared = np.concatenate([sites[None], declared])
+    declared = np.unique(np.concatenate([sites[None], _checked_permutations(declared, self.n_sites)]), axis=0)
+    if not _is_group(declared):
+        return sites[None]
     x = np.random.default_rng(0).choice(np.array([-1, 1], np.int8), (8, self.n_sites))
     images = np.stack([row[p] for row, p in zip(x, declared[:: max(1, len(declared) // 8)])])
     here, there = (self.energy(v.reshape(-1, *self.shape)) for v in (x[: len(images)], images))
