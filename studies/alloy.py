@@ -35,7 +35,7 @@ from uqphys.swaps import SiteTable, sample_swaps
 
 SHAPE, SPECIES = (4, 4, 4), ("Cu", "Au")
 COMPOSITIONS = {0.25: (575, 650, 800, 1000), 0.5: (500, 575, 650, 800), 0.75: (375, 425, 500, 600)}  # fraction of gold: temperatures in K
-EXAMPLES, PROBES, TESTS, SEEDS = 60, 100, 300, 5
+EXAMPLES, PROBES, TESTS, SEEDS = 60, 100, 300, 4
 BOLTZMANN = 8.617333262e-5  # eV per kelvin
 OBSERVABLES = ("energy", "pairs1", "pairs2", "specific_heat")
 OUT = Path(__file__).with_suffix(".json")

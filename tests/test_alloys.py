@@ -8,6 +8,7 @@ import torch
 from scipy.stats import kstest, norm
 
 from common import assert_complete, assert_refused, row_name, rows_of
+from study import load_study
 from uqphys import alloy_gp, atoms, crystals, swaps
 from uqphys.alloy_gp import AlloyGP, alloy_features, alloy_forms
 from uqphys.analysis import gamma_error
@@ -396,3 +397,32 @@ def test_bad_calls_are_refused(k):
 
 def test_the_table_of_bad_calls_is_complete():
     assert_complete([alloy_gp, atoms, crystals, swaps], REFUSED, {})
+
+
+def test_the_study_of_copper_and_gold_knows_its_truth():
+    "Its table is ASE's potential, in order as at random; the results are those of its settings, and reach what was asked for."
+    import json
+
+    study = load_study("alloy.py")
+    for composition, temperatures in study.COMPOSITIONS.items():
+        law, exact = study.rigid_table(composition), study.exact_of(composition)
+        cold = sample_swaps(law, 1 / (study.BOLTZMANN * temperatures[0]), round(64 * composition), draws=2, chains=2, burn_in=200, seed=1, progress=False)["config"].values.reshape(-1, 4, 4, 4)
+        x = np.concatenate([cold, study.arrangements(composition, 3, seed=8)])
+        assert (x.sum((1, 2, 3)) == 64 * (2 * composition - 1)).all() and np.abs(law.energy(x) - exact.energy(x)).max() < 1e-9
+    told = json.loads(study.OUT.read_text())
+    assert {(row["composition"], row["seed"]) for row in told["rows"]} == {(c, s) for c in study.COMPOSITIONS for s in range(study.SEEDS)}
+    assert all(row["rmse"]["ours"] <= row["rmse"]["icet"] for row in told["rows"])
+
+
+def test_biases_by_weights_are_those_of_two_chains():
+    study = load_study("alloy.py")
+    composition, temperature = 0.5, 650
+    beta, law = 1 / (study.BOLTZMANN * temperature), study.rigid_table(composition)
+    other = SiteTable(law.shape, law.shells, law.table + 0.002 * np.random.default_rng(0).normal(size=law.table.shape))
+    told = dict(draws=300, chains=16, burn_in=200, thin=8, measure=study.measured(composition), progress=False)
+    here, there = (sample_swaps(one, beta, 32, seed=k, **told) for k, one in enumerate((law, other)))
+    bias, error, _ = study.biases(here, other.energy(here["config"].values), beta)
+    for k, name in enumerate(("energy", "pairs1", "pairs2")):
+        a, b = (run[name].values.mean(1) for run in (here, there))
+        apart = b.mean() - a.mean()
+        assert abs(apart - bias[k]) < 5 * np.sqrt(a.var(ddof=1) / 16 + b.var(ddof=1) / 16) and error[k] < np.sqrt(a.var(ddof=1) / 16)

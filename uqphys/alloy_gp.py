@@ -127,7 +127,7 @@ def _fit_alloys(self, x, y):
     self.x, self.y, self.forms = x[kept], y[kept, 0], forms[kept]
     return self
 
-
+# %% ../nbs/328_alloy_gp.ipynb #a8a7c575
 def _alloy_grid(self, x, y):
     "Evidence and posterior at each choice of hyperparameters."
     words = _alloy_words(self, x, x[:1])

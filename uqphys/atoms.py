@@ -178,7 +178,7 @@ def _checked_functions(species, reach, radial, angular):
         raise ValueError("radial=(), angular=(): must hold at least one function")
     return dict(species=list(species), reach=float(reach), **found)
 
-
+# %% ../nbs/204_atoms.ipynb #d723b125
 def _acsf(config):
     "DScribe's ACSF, or an ImportError that says where to get it."
     try:

@@ -515,6 +515,13 @@ def _mean_of_layer(network, layer, x):
         energy = constant * seen.shape[1] + units.reshape(seen.shape[:2]).sum(1) + seen.sum(1)[:, : len(linear)] @ linear
         return energy.numpy()[:, None]
 
+
+def _weights_of(prior, theta):
+    "The weights that theta stands for."
+    from uqphys.posteriors import _weights
+
+    return _weights(prior, theta)
+
 # %% ../nbs/45_benchmark.ipynb #e8646ffe
 def _hidden_units(surrogate):
     "A network, and the hidden units (inputs, bias) of all members of a committee in its frame; None where the mean is no sum over such units."
@@ -537,13 +544,6 @@ def _hidden_units(surrogate):
     return first, torch.cat(inputs).T.contiguous(), torch.cat(bias)
 
 # %% ../nbs/45_benchmark.ipynb #61dc7629
-def _weights_of(prior, theta):
-    "The weights that theta stands for."
-    from uqphys.posteriors import _weights
-
-    return _weights(prior, theta)
-
-
 def _solved_layer(surrogate, units, x):
     "The layer whose energies are the surrogate's mean around the fields x, by least squares; None where it does not give the mean elsewhere."
     import torch
@@ -791,6 +791,14 @@ def _learned(system, make, words):
             break
     return surrogate, examples.x
 
+
+def _made(make, seed):
+    "An unfitted surrogate."
+    surrogate = make(seed)
+    if isinstance(surrogate, type) or not callable(getattr(surrogate, "fit", None)) or not callable(getattr(surrogate, "predict", None)):
+        raise ValueError(f"methods: {getattr(make, '__name__', make)!s}({seed}) gave {_shown(surrogate)}; expected an unfitted surrogate with fit(x, y) and predict(x)")
+    return surrogate
+
 # %% ../nbs/45_benchmark.ipynb #8b654034
 def _at_temperature(system, law, walk, temperature, evidences, words):
     "The cases of one temperature."
@@ -806,14 +814,6 @@ def _at_temperature(system, law, walk, temperature, evidences, words):
         report = report if evidence == "exact" else report.with_longer_run(longer)
         cases += _reported(report, known, time.process_time() - start)
     return [dict(case, temperature=float(temperature)) for case in cases]
-
-# %% ../nbs/45_benchmark.ipynb #0e4dbdc2
-def _made(make, seed):
-    "An unfitted surrogate."
-    surrogate = make(seed)
-    if isinstance(surrogate, type) or not callable(getattr(surrogate, "fit", None)) or not callable(getattr(surrogate, "predict", None)):
-        raise ValueError(f"methods: {getattr(make, '__name__', make)!s}({seed}) gave {_shown(surrogate)}; expected an unfitted surrogate with fit(x, y) and predict(x)")
-    return surrogate
 
 # %% ../nbs/45_benchmark.ipynb #0578caaa
 def benchmark_row(

@@ -52,7 +52,7 @@ def _checked_crystal(cell, positions, shape):
         value.flags.writeable = False
     return dict(cell=cell, positions=positions, shape=shape)
 
-
+# %% ../nbs/02_crystals.ipynb #a720c3ff
 def _inside(places):
     "Places in units of the cell, brought into it."
     inside = places - np.floor(places)

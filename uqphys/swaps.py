@@ -219,7 +219,7 @@ def _measured(model, x, measure):
         found[name] = values
     return {name: np.asarray(v, dtype=float).reshape(x.shape[:2]) for name, v in found.items()}
 
-
+# %% ../nbs/105_swaps.ipynb #5e22dd0b
 def _refuse_others(law, model, configs, energy):
     "`ValueError` unless the recorded energies per site (chains, draws) are finite, and those of the table that was walked in."
     if not np.isfinite(energy).all():
@@ -248,13 +248,11 @@ def sample_swaps(
     measure = _check_swaps(model, beta, second, draws, chains, burn_in, thin, measure, seed, progress)
     generators = _generators(root := _root(int(seed), model, float(beta), f"swaps of {int(second)}"), chains)
     law = _checked_law(model, table, x := _starts(tuple(model.shape), int(second), generators))
-    with progress_bar(chains * (burn_in + draws * thin), progress, unit="sweep", delay=1, leave=False) as bar:
-        run = _by_table if law is not None else _by_energy
-        configs, made = run(law or model, beta, x, generators, burn_in, draws, thin, bar)
-    told = dict(beta=float(beta), method="swaps", second=int(second), acceptance=made / (chains * (burn_in + draws * thin) * x[0].size),
-                seed=int(seed), burn_in=int(burn_in), thin=int(thin), settings=json.dumps({}), random_state=_origin(root))
-    series = _measured(model, configs, measure)
-    _refuse_others(law, model, configs, series["energy"])
+    with progress_bar(sweeps := chains * (burn_in + draws * thin), progress, unit="sweep", delay=1, leave=False) as bar:
+        configs, made = (_by_energy if law is None else _by_table)(law or model, beta, x, generators, burn_in, draws, thin, bar)
+    told = dict(beta=float(beta), method="swaps", second=int(second), acceptance=made / (sweeps * x[0].size), seed=int(seed), burn_in=int(burn_in), thin=int(thin),
+                settings=json.dumps({}), random_state=_origin(root))
+    _refuse_others(law, model, configs, (series := _measured(model, configs, measure))["energy"])
     return _dataset(series, configs, _describe(model) | told)
 
 # %% ../nbs/105_swaps.ipynb #a5188724
