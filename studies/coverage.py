@@ -6,6 +6,9 @@ Each repetition draws new training data, fits a new surrogate, runs a new ensemb
 lattice of the warning in the documentation (J=1, J2=0.1, K=0.2, T=2.6). Finished repetitions are kept in
 results/coverage/, so that an interrupted study continues where it stopped; the summary goes to studies/coverage.json.
 """
+if __name__ == "coverage":  # numba looks for the package of this name, and finds this file first where programs of this folder are run
+    raise ImportError("this is the study of coverage, not the package")
+
 
 import argparse
 import json

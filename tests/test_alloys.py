@@ -426,3 +426,15 @@ def test_biases_by_weights_are_those_of_two_chains():
         a, b = (run[name].values.mean(1) for run in (here, there))
         apart = b.mean() - a.mean()
         assert abs(apart - bias[k]) < 5 * np.sqrt(a.var(ddof=1) / 16 + b.var(ddof=1) / 16) and error[k] < np.sqrt(a.var(ddof=1) / 16)
+
+
+@pytest.mark.parametrize("program", ["oxide_labels.py", "alloy.py"])
+def test_programs_of_the_studies_start(program):
+    "As a user starts them: their folder holds a coverage.py, which numba takes for the package of that name."
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    file = Path(__file__).resolve().parents[1] / "studies" / program
+    done = subprocess.run([sys.executable, str(file), "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "--workers" in done.stdout, done.stderr[-300:]
