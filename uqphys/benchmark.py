@@ -527,7 +527,7 @@ def _hidden_units(surrogate):
     "A network, and the hidden units (inputs, bias) of all members of a committee in its frame; None where the mean is no sum over such units."
     mixed = getattr(surrogate, "members", None)
     if hasattr(mixed, "theta"):  # mixtures with constant weights
-        weights = {name: v for name, v in _weights_of(mixed.prior, mixed.theta[:, : mixed.prior.size]).items()} if mixed.mixing == "constant" else {}
+        weights = _weights_of(mixed.prior, mixed.theta[:, : mixed.prior.size]) if mixed.mixing == "constant" else {}
         found = [(mixed.prior.network, w, b) for w, b in zip(weights.get("shared.0.weight", ()), weights.get("shared.0.bias", ()))]
     else:
         networks = getattr(surrogate, "networks", None) or [getattr(surrogate, "architecture", None)]
